@@ -1,0 +1,3 @@
+//! The binary `nexus`.
+
+fn main() {}
