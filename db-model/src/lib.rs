@@ -1,1 +1,12 @@
-//! The database of Nexus.
+//! The database of Nexus: schema, queries, reads, one-flight batches, embedded PostgreSQL.
+//!
+//! Knows PostgreSQL and Diesel; knows nothing of HTTP, of sagas' definitions or of who runs them.
+#![warn(missing_docs)]
+
+pub mod constraint;
+pub mod model;
+pub mod pool;
+pub mod read;
+#[allow(missing_docs)]
+pub mod schema;
+pub mod types;

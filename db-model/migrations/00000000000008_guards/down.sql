@@ -1,0 +1,10 @@
+DROP FUNCTION IF EXISTS guard_project_quota_update(bigint, uuid, uuid, bigint);
+DROP FUNCTION IF EXISTS guard_fleet_quota_update(bigint, uuid, bigint);
+DROP FUNCTION IF EXISTS guard_instance_state(bigint, uuid, bigint);
+DROP FUNCTION IF EXISTS guard_project_state(bigint, uuid, bigint);
+DROP FUNCTION IF EXISTS guard_instance_name(bigint, uuid, text);
+DROP FUNCTION IF EXISTS guard_project_name(bigint, text);
+DROP FUNCTION IF EXISTS guard_project_quota_close(bigint, uuid, bigint);
+DROP FUNCTION IF EXISTS guard_project_quota_charge(bigint, uuid, bigint, bigint, bigint);
+DROP FUNCTION IF EXISTS guard_fleet_quota_charge(bigint, bigint);
+DROP FUNCTION IF EXISTS guard_affected(bigint, bigint, text);

@@ -1,0 +1,81 @@
+//! Every limit of the product, in one place.
+
+use std::time::Duration;
+
+// What callers may send.
+
+/// Characters of a project's or instance's name.
+pub const NAME_CHARACTERS_MAX: usize = 63;
+/// Characters of a description.
+pub const DESCRIPTION_CHARACTERS_MAX: usize = 512;
+/// Virtual CPUs of one instance, from 1.
+pub const INSTANCE_VCPUS_MAX: i64 = 1_024;
+/// The unit of memory, and the least that an instance has: 1 MiB, in bytes.
+pub const MEMORY_BYTES_UNIT: i64 = 1 << 20;
+/// Memory of one instance: 16 TiB, in bytes.
+pub const INSTANCE_MEMORY_BYTES_MAX: i64 = 16 << 40;
+/// The greatest quota limit: 2^53, up to which every JSON reader keeps whole numbers exact.
+pub const QUOTA_LIMIT_MAX: i64 = 1 << 53;
+/// Items of a page when the caller names no limit.
+pub const PAGE_ITEMS_DEFAULT: u32 = 100;
+/// Items of a page at most.
+pub const PAGE_ITEMS_MAX: u32 = 1_000;
+/// Bytes of a request's body.
+pub const REQUEST_BODY_BYTES_MAX: usize = 64 << 10;
+/// Characters of a request id that a caller sends.
+pub const REQUEST_ID_CHARACTERS_MAX: usize = 128;
+/// How long a request waits for its operation when the caller does not say.
+pub const OPERATION_WAIT_DEFAULT: Duration = Duration::from_secs(30);
+/// How long a caller may ask a request to wait for its operation.
+pub const OPERATION_WAIT_MAX: Duration = Duration::from_secs(120);
+
+// Default quotas, when the configuration names none.
+
+/// Projects of the fleet.
+pub const FLEET_PROJECTS_DEFAULT: i64 = 1_000;
+/// Instances of a project.
+pub const PROJECT_INSTANCES_DEFAULT: i64 = 100;
+/// Virtual CPUs of a project.
+pub const PROJECT_VCPUS_DEFAULT: i64 = 400;
+/// Memory of a project: 1 TiB, in bytes.
+pub const PROJECT_MEMORY_BYTES_DEFAULT: i64 = 1 << 40;
+
+// Batches.
+
+/// Steps of one batch.
+pub const BATCH_STEPS_MAX: usize = 256;
+/// Bytes of SQL and binds of a batch that locks a quota or saga row: one write of a socket, for a
+/// pipeline that a frozen process sent by half holds its locks beyond every time-out.
+pub const BATCH_LOCKING_BYTES_MAX: usize = 64 << 10;
+/// Bytes of SQL and binds of any other batch.
+pub const BATCH_BYTES_MAX: usize = 1 << 20;
+/// How often a batch is sent when the server asks for a retry (40001, 40P01).
+pub const BATCH_ATTEMPTS_MAX: u32 = 10;
+/// The pause before the first retry of a batch; each further one is twice as long, with jitter.
+pub const BATCH_RETRY_PAUSE: Duration = Duration::from_millis(5);
+/// The longest pause between two tries of a batch.
+pub const BATCH_RETRY_PAUSE_MAX: Duration = Duration::from_millis(250);
+/// How long the answer to a batch may take before the connection is given up.
+pub const BATCH_DEADLINE: Duration = Duration::from_secs(30);
+
+// Deletes.
+
+/// Blockers that a refused delete names.
+pub const BLOCKERS_NAMED_MAX: i64 = 20;
+
+// Sagas.
+
+/// Sagas that one process runs at once, those it took over not counted.
+pub const SAGAS_RUNNING_MAX: usize = 1_024;
+/// Sagas taken over from dead processes that one process runs at once.
+pub const SAGAS_RECOVERING_MAX: usize = 32;
+/// How often a process renews its lease.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a process counts as alive after its last heartbeat.
+pub const LEASE: Duration = Duration::from_secs(10);
+/// How long after a start of the database no session is held to be gone: everybody reconnects.
+pub const DATABASE_RESTART_GRACE: Duration = Duration::from_secs(5);
+/// How long a shutdown waits for running requests and sagas.
+pub const DRAIN_GRACE: Duration = Duration::from_secs(20);
+/// What `Retry-After` asks for when the service is busy.
+pub const RETRY_AFTER: Duration = Duration::from_secs(1);
