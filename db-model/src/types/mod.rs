@@ -1,0 +1,3 @@
+//! Types and numbers that every part of the database layer shares.
+
+pub mod limits;
