@@ -3,6 +3,8 @@
 //! Knows PostgreSQL and Diesel; knows nothing of HTTP, of sagas' definitions or of who runs them.
 #![warn(missing_docs)]
 
+pub mod batch;
+pub mod connect;
 pub mod constraint;
 pub mod model;
 pub mod pool;

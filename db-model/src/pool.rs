@@ -1,33 +1,339 @@
-//! The pools.
-use diesel_async::AsyncPgConnection;
-use diesel_async::pooled_connection::AsyncDieselConnectionManager;
+//! The two pools, both to the primary: flights for writing, and read-only Diesel sessions for reading.
+//!
+//! bb8 bounds how many sessions there are and hands out slots; what is in a slot is looked at, thrown away and
+//! replaced here, at checkout, so that whoever waits hears the true reason when the database is away.
 
-/// Reads.
-#[derive(Clone, Debug)]
-pub struct ReadPool(bb8::Pool<AsyncDieselConnectionManager<AsyncPgConnection>>);
+use crate::batch::flight::Flight;
+use crate::connect::{self, Access, ConnectError, ConnectOptions, Shared};
+use crate::types::limits;
+use bb8::ManageConnection;
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
+use std::convert::Infallible;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout_at};
 
-/// Why no connection was to be had.
-#[derive(Debug, thiserror::Error)]
-pub enum PoolError {
-    /// All are in use.
-    #[error("no database connection became free in time")]
-    Exhausted,
-    /// The database does not answer.
-    #[error("the database is not reachable: {0}")]
-    Unavailable(String),
+/// The sizes of the pools and how long one waits for them.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolOptions {
+    /// Sessions for writing. More writers than this on one row only wait in the database instead of here.
+    pub write_size: u32,
+    /// Sessions for reading.
+    pub read_size: u32,
+    /// Longest wait for a session, connecting included.
+    pub wait: Duration,
 }
 
+/// Why a pool gave no session.
+#[derive(Debug, thiserror::Error)]
+pub enum PoolError {
+    /// Every session was in use for as long as one waits.
+    #[error("no session came free in time")]
+    Exhausted,
+    /// The database could not be reached for as long as one waits, or refuses us.
+    #[error("the database is not available")]
+    Unavailable(#[source] ConnectError),
+}
+
+/// How many sessions a pool has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolState {
+    /// Slots in use or idle. A slot whose session was lost counts until it is handed out again.
+    pub slots: u32,
+    /// Slots that nobody holds.
+    pub idle: u32,
+}
+
+/// The pool of sessions that write.
+#[derive(Clone, Debug)]
+pub struct WritePool(Pool<Flight>);
+
+impl WritePool {
+    /// A pool that connects when it is asked for the first session. Must be called on a Tokio runtime.
+    #[must_use]
+    pub fn new(options: ConnectOptions, pool: &PoolOptions) -> Self {
+        Self(Pool::new(options, pool.write_size, pool.wait))
+    }
+
+    /// A session that is clean and whose server has not hung up, connecting if need be.
+    ///
+    /// # Errors
+    /// If none came free, or the database could not be reached, within the pool's `wait`.
+    pub async fn get(&self) -> Result<PooledFlight, PoolError> {
+        self.0.get().await.map(PooledFlight)
+    }
+
+    /// How many sessions there are.
+    #[must_use]
+    pub fn state(&self) -> PoolState {
+        self.0.state()
+    }
+}
+
+/// A flight of the write pool; dropping it gives it back, or ends it if it is not clean.
+#[derive(Debug)]
+pub struct PooledFlight(Pooled<Flight>);
+
+impl Deref for PooledFlight {
+    type Target = Flight;
+
+    fn deref(&self) -> &Flight {
+        self.0.link()
+    }
+}
+
+impl DerefMut for PooledFlight {
+    fn deref_mut(&mut self) -> &mut Flight {
+        self.0.link_mut()
+    }
+}
+
+/// The pool of sessions that read. They refuse to write.
+#[derive(Clone, Debug)]
+pub struct ReadPool(Pool<Reader>);
+
 impl ReadPool {
-    /// A connection.
-    pub async fn get(
-        &self,
-    ) -> Result<
-        bb8::PooledConnection<'static, AsyncDieselConnectionManager<AsyncPgConnection>>,
-        PoolError,
-    > {
-        self.0
+    /// A pool that connects when it is asked for the first session. Must be called on a Tokio runtime.
+    #[must_use]
+    pub fn new(options: ConnectOptions, pool: &PoolOptions) -> Self {
+        Self(Pool::new(options, pool.read_size, pool.wait))
+    }
+
+    /// A session that is idle, without an open transaction, and whose server has not hung up.
+    ///
+    /// # Errors
+    /// If none came free, or the database could not be reached, within the pool's `wait`.
+    pub async fn get(&self) -> Result<PooledReader, PoolError> {
+        self.0.get().await.map(PooledReader)
+    }
+
+    /// How many sessions there are.
+    #[must_use]
+    pub fn state(&self) -> PoolState {
+        self.0.state()
+    }
+}
+
+/// A Diesel session of the read pool; dropping it gives it back, or ends it if it has a transaction open.
+#[derive(Debug)]
+pub struct PooledReader(Pooled<Reader>);
+
+impl Deref for PooledReader {
+    type Target = AsyncPgConnection;
+
+    fn deref(&self) -> &AsyncPgConnection {
+        &self.0.link().session
+    }
+}
+
+impl DerefMut for PooledReader {
+    fn deref_mut(&mut self) -> &mut AsyncPgConnection {
+        &mut self.0.link_mut().session
+    }
+}
+
+/// A session as a pool sees it.
+trait Link: Send + 'static {
+    /// Opens one.
+    fn open(options: &ConnectOptions) -> impl Future<Output = Result<Self, ConnectError>> + Send
+    where
+        Self: Sized;
+
+    /// Whether it may be given to the next user, as far as is known here and now.
+    fn is_reusable(&self) -> bool;
+
+    /// The same, looking at what has happened since; without asking the server if that can be helped.
+    fn check(&mut self) -> impl Future<Output = bool> + Send;
+}
+
+impl Link for Flight {
+    async fn open(options: &ConnectOptions) -> Result<Self, ConnectError> {
+        Self::connect(options).await
+    }
+
+    fn is_reusable(&self) -> bool {
+        self.is_clean()
+    }
+
+    async fn check(&mut self) -> bool {
+        Self::check(self).await
+    }
+}
+
+/// A Diesel session with what tells its state: diesel-async shows neither the status of the last ReadyForQuery nor
+/// that the server has hung up.
+struct Reader {
+    session: AsyncPgConnection,
+    shared: Arc<Shared>,
+    driver: JoinHandle<()>,
+}
+
+impl Link for Reader {
+    async fn open(options: &ConnectOptions) -> Result<Self, ConnectError> {
+        let opened = connect::open(options, Access::ReadOnly).await?;
+        let driver = tokio::spawn(async move {
+            if let Err(error) = opened.connection.await {
+                tracing::debug!(%error, "a reading session ended");
+            }
+        });
+        match AsyncPgConnection::try_from(opened.client).await {
+            Ok(session) => Ok(Self {
+                session,
+                shared: opened.shared,
+                driver,
+            }),
+            Err(error) => {
+                tracing::debug!(%error, "a reading session could not be set up");
+                Err(ConnectError::Protocol(
+                    "diesel-async could not set the session up",
+                ))
+            }
+        }
+    }
+
+    /// A request without its answer is no harm yet: tokio-postgres closes statements behind its user's back.
+    fn is_reusable(&self) -> bool {
+        !self.driver.is_finished() && (self.shared.is_idle() || !self.shared.is_answered())
+    }
+
+    async fn check(&mut self) -> bool {
+        if !self.driver.is_finished() && !self.shared.is_answered() {
+            // Its answer comes after all others; only then is the status that of the session.
+            return self.session.batch_execute("").await.is_ok() && self.shared.is_idle();
+        }
+        !self.driver.is_finished() && self.shared.is_idle()
+    }
+}
+
+/// Hands out slots and knows nothing of what is in them, but whether it may stay.
+struct Slots<L>(PhantomData<fn() -> L>);
+
+impl<L: Link> ManageConnection for Slots<L> {
+    type Connection = Option<L>;
+    type Error = Infallible;
+
+    async fn connect(&self) -> Result<Option<L>, Infallible> {
+        Ok(None)
+    }
+
+    async fn is_valid(&self, _slot: &mut Option<L>) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn has_broken(&self, slot: &mut Option<L>) -> bool {
+        slot.as_ref().is_some_and(|link| !link.is_reusable())
+    }
+}
+
+struct Pool<L: Link> {
+    slots: bb8::Pool<Slots<L>>,
+    options: ConnectOptions,
+    wait: Duration,
+}
+
+impl<L: Link> Clone for Pool<L> {
+    fn clone(&self) -> Self {
+        Self {
+            slots: self.slots.clone(),
+            options: self.options.clone(),
+            wait: self.wait,
+        }
+    }
+}
+
+impl<L: Link> std::fmt::Debug for Pool<L> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool")
+            .field("options", &self.options)
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<L: Link> Pool<L> {
+    fn new(options: ConnectOptions, size: u32, wait: Duration) -> Self {
+        let slots = bb8::Pool::builder()
+            .max_size(size.max(1))
+            .test_on_check_out(false)
+            .max_lifetime(limits::CONNECTION_AGE_MAX)
+            .idle_timeout(limits::CONNECTION_IDLE_MAX)
+            .connection_timeout(wait.max(Duration::from_millis(1)))
+            .build_unchecked(Slots(PhantomData));
+        Self {
+            slots,
+            options,
+            wait,
+        }
+    }
+
+    async fn get(&self) -> Result<Pooled<L>, PoolError> {
+        let until = Instant::now() + self.wait;
+        let mut slot = self
+            .slots
             .get_owned()
             .await
-            .map_err(|error| PoolError::Unavailable(error.to_string()))
+            .map_err(|_timed_out| PoolError::Exhausted)?;
+        let alive = match slot.as_mut() {
+            Some(link) => timeout_at(until, link.check()).await.unwrap_or(false),
+            None => false,
+        };
+        if !alive {
+            // Out first: should this future be dropped while it connects, an empty slot goes back.
+            *slot = None;
+            *slot = Some(self.connect(until).await?);
+        }
+        Ok(Pooled(slot))
+    }
+
+    /// Connects, again and again while the database is only away.
+    async fn connect(&self, until: Instant) -> Result<L, PoolError> {
+        let mut last = ConnectError::TimedOut;
+        loop {
+            match timeout_at(until, L::open(&self.options)).await {
+                Ok(Ok(link)) => return Ok(link),
+                Ok(Err(error)) if error.is_transient() => last = error,
+                Ok(Err(error)) => return Err(PoolError::Unavailable(error)),
+                Err(_elapsed) => return Err(PoolError::Unavailable(last)),
+            }
+            if Instant::now() + limits::CONNECT_RETRY_PAUSE >= until {
+                return Err(PoolError::Unavailable(last));
+            }
+            sleep(limits::CONNECT_RETRY_PAUSE).await;
+        }
+    }
+
+    fn state(&self) -> PoolState {
+        let state = self.slots.state();
+        PoolState {
+            slots: state.connections,
+            idle: state.idle_connections,
+        }
+    }
+}
+
+/// A slot whose session was checked.
+struct Pooled<L: Link>(bb8::PooledConnection<'static, Slots<L>>);
+
+impl<L: Link> Pooled<L> {
+    fn link(&self) -> &L {
+        self.0
+            .as_ref()
+            .expect("`get` fills the slot before it hands it out, and nobody else empties it")
+    }
+
+    fn link_mut(&mut self) -> &mut L {
+        self.0
+            .as_mut()
+            .expect("`get` fills the slot before it hands it out, and nobody else empties it")
+    }
+}
+
+impl<L: Link> std::fmt::Debug for Pooled<L> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pooled").finish_non_exhaustive()
     }
 }

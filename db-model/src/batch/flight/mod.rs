@@ -1,0 +1,207 @@
+//! A connection that sends a whole batch as one pipeline with one Sync: PostgreSQL's implicit transaction.
+//!
+//! The server's ReadyForQuery is the only judge. A flight is poisoned before it writes and un-poisoned when the
+//! server says that it is idle again; whatever happens in between, a dropped future included, leaves a connection
+//! that nobody will use. What the statements mean, and running them again, is left to the batch.
+
+mod answer;
+mod cache;
+mod error;
+mod self_test;
+mod state;
+mod wire;
+
+pub use answer::{Answer, Column, Field, Row};
+pub use error::{FlightError, Lost, NotSent, ServerError};
+pub use self_test::SelfTestError;
+
+use crate::connect::{self, Access, ConnectError, ConnectOptions, Wire};
+use bytes::{Bytes, BytesMut};
+use cache::{Cache, Plan};
+use state::{Progress, State};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// One statement with its parameters.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// The text; also the key under which the prepared statement is kept.
+    pub sql: Arc<str>,
+    /// The parameters `$1`, `$2`, ...
+    pub binds: Vec<Bind>,
+}
+
+/// One parameter of a statement.
+#[derive(Clone, Debug)]
+pub struct Bind {
+    /// The type; 0 lets the server infer it.
+    pub oid: u32,
+    /// The value in binary format; `None` is NULL.
+    pub value: Option<Bytes>,
+}
+
+/// A session that flies batches. It is not shared: one batch at a time.
+pub struct Flight {
+    /// Gone once the session cannot be used any more.
+    wire: Option<Wire>,
+    /// What the server sent and nobody has read yet.
+    received: BytesMut,
+    cache: Cache,
+    /// Whether the last ReadyForQuery was idle and nothing was written since.
+    clean: bool,
+    backend_pid: i32,
+    server_version: String,
+}
+
+impl std::fmt::Debug for Flight {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Flight")
+            .field("backend_pid", &self.backend_pid)
+            .field("clean", &self.is_clean())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Flight {
+    /// Opens a session that may write, on the first host that accepts it.
+    ///
+    /// # Errors
+    /// If no session could be opened.
+    pub async fn connect(options: &ConnectOptions) -> Result<Self, ConnectError> {
+        let opened = connect::open(options, Access::Write).await?;
+        // `open` made sure that the last answer was read to its end, so the stream begins with the next one. Client
+        // and connection are dropped without being polled again: nothing says good-bye to the server.
+        let wire = opened.shared.take();
+        Ok(Self {
+            wire: Some(wire.ok_or(ConnectError::Protocol("the stream was not lent"))?),
+            received: BytesMut::new(),
+            cache: Cache::new(),
+            clean: true,
+            backend_pid: opened.backend_pid,
+            server_version: opened.server_version,
+        })
+    }
+
+    /// Runs `queries` as one transaction: all of them, or none. No queries send nothing.
+    ///
+    /// `deadline` bounds the whole call. When it passes the session is closed.
+    ///
+    /// A cached statement that the server finds stale is forgotten and the whole pipeline sent once more; nothing
+    /// was committed then.
+    ///
+    /// Dropping the future leaves the session poisoned, and the batch committed or not.
+    ///
+    /// # Errors
+    /// [`FlightError`] tells apart whether nothing was committed, or nobody knows.
+    pub async fn fly(
+        &mut self,
+        queries: &[Query],
+        deadline: Duration,
+    ) -> Result<Vec<Answer>, FlightError> {
+        if queries.is_empty() {
+            return Ok(Vec::new());
+        }
+        let until = Instant::now() + deadline;
+        let plan = self.cache.plan(queries);
+        let result = self.once(queries, &plan, until).await;
+        match result {
+            Err(FlightError::Refused { index, error })
+                if error.is_stale_statement() && plan.is_warm(index) && self.is_clean() =>
+            {
+                tracing::debug!(%error, "cached statements are stale; the pipeline is sent once more");
+                self.cache.forget(&plan, queries);
+                let plan = self.cache.plan(queries);
+                self.once(queries, &plan, until).await
+            }
+            result => result,
+        }
+    }
+
+    /// Whether the last ReadyForQuery was idle and nothing is under way: only then another batch may fly.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.clean && self.wire.is_some()
+    }
+
+    /// The process id of the session's backend on the server.
+    #[must_use]
+    pub fn backend_pid(&self) -> i32 {
+        self.backend_pid
+    }
+
+    /// The server's version as it reports it, such as `15.8`.
+    #[must_use]
+    pub fn server_version(&self) -> &str {
+        &self.server_version
+    }
+
+    /// Looks, without asking the server, whether it has closed the session.
+    pub(crate) async fn check(&mut self) -> bool {
+        if self.is_clean() && std::future::poll_fn(|cx| Poll::Ready(self.is_gone(cx))).await {
+            self.close();
+        }
+        self.is_clean()
+    }
+
+    fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(wire) = self.wire.as_mut() else {
+            return true;
+        };
+        loop {
+            match wire::poll_receive(wire, &mut self.received, cx) {
+                Poll::Pending => return state::ends_session(&mut self.received),
+                Poll::Ready(Ok(0) | Err(_)) => return true,
+                Poll::Ready(Ok(_)) => {}
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        self.clean = false;
+        self.wire = None;
+    }
+
+    async fn once(
+        &mut self,
+        queries: &[Query],
+        plan: &Plan,
+        until: Instant,
+    ) -> Result<Vec<Answer>, FlightError> {
+        if !self.is_clean() {
+            return Err(NotSent::Poisoned.into());
+        }
+        let pipeline = wire::encode(queries, plan, self.cache.closing())?;
+        let Some(stream) = self.wire.as_mut() else {
+            return Err(NotSent::Poisoned.into());
+        };
+        self.clean = false;
+        let closing = self.cache.closing().len();
+        let mut state = State::new(plan, closing);
+        let mut sent = 0;
+        let exchange = wire::exchange(
+            stream,
+            &pipeline,
+            &mut sent,
+            &mut self.received,
+            |received| state.advance(received, &mut self.cache, queries),
+        );
+        let ended = tokio::time::timeout_at(until, exchange).await;
+        // The Sync is the last thing in the pipeline: unless the whole of it left, the server commits nothing.
+        let sync_left = sent == pipeline.len();
+        let lost = match ended {
+            Ok(Ok(Progress::Idle)) => {
+                self.clean = true;
+                self.cache.closed(closing);
+                return state.into_result();
+            }
+            Ok(Ok(Progress::NotIdle(status))) => Lost::NotIdle(char::from(status)),
+            Ok(Ok(Progress::More)) => Lost::Closed,
+            Ok(Err(lost)) => lost,
+            Err(_elapsed) => Lost::Deadline,
+        };
+        self.close();
+        Err(state.into_failure(lost, sync_left))
+    }
+}

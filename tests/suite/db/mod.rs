@@ -1,0 +1,4 @@
+//! What the database layer promises, against a real PostgreSQL.
+
+mod flight;
+mod server;

@@ -1,0 +1,3 @@
+//! The suites, one module per group.
+
+mod db;
