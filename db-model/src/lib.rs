@@ -4,11 +4,17 @@
 #![warn(missing_docs)]
 
 pub mod batch;
+pub mod books;
 pub mod connect;
 pub mod constraint;
+pub mod database;
+pub mod migrate;
 pub mod model;
 pub mod pool;
+pub mod query;
 pub mod read;
 #[allow(missing_docs)]
 pub mod schema;
 pub mod types;
+
+pub use database::Database;

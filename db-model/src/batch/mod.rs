@@ -1,3 +1,18 @@
-//! Writing to the database: statements composed to one transaction that travels as one pipeline.
+//! Batches: several statements as one PostgreSQL transaction in one round trip.
+//!
+//! A [`Step`] is one statement as a value. A [`Batch`] composes steps; committing it sends all of
+//! them as one pipeline with one Sync, which PostgreSQL runs as one implicit transaction: the first
+//! error makes the server skip to the Sync and roll back, so half a batch cannot commit.
 
+mod compose;
+mod error;
 pub mod flight;
+mod guard;
+mod send;
+mod step;
+
+pub use compose::{Append, Batch};
+pub use error::{BatchError, Busy, StepName};
+pub use guard::Guard;
+pub use send::Persistence;
+pub use step::{Refusals, Step};

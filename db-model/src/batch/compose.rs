@@ -1,0 +1,247 @@
+//! Composing steps to one transaction with typed outputs.
+
+use std::fmt;
+
+use super::error::{BatchError, StepName};
+use super::flight::{Answer, Query};
+use super::send::{self, Persistence};
+use super::step::{Refusals, SentStep, Step};
+use crate::pool::WritePool;
+use crate::types::limits::{BATCH_BYTES_MAX, BATCH_LOCKING_BYTES_MAX, BATCH_STEPS_MAX};
+
+type Decode<T> = Box<dyn FnOnce(&mut Answers) -> Result<T, BatchError> + Send>;
+
+/// Steps that commit together or not at all; their outputs together are `T`.
+pub struct Batch<T> {
+    steps: Vec<SentStep>,
+    decode: Decode<T>,
+}
+
+/// The answers of the steps, read in order.
+pub(super) struct Answers {
+    answers: std::vec::IntoIter<Answer>,
+    labels: std::iter::Enumerate<std::vec::IntoIter<&'static str>>,
+}
+
+/// A batch that is ready to be sent, any number of times.
+#[derive(Clone)]
+pub(super) struct Sendable {
+    pub queries: Vec<Query>,
+    pub labels: Vec<&'static str>,
+    pub refusals: Vec<Refusals>,
+}
+
+impl<T> fmt::Debug for Batch<T> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_list()
+            .entries(self.steps.iter().map(|step| step.label))
+            .finish()
+    }
+}
+
+/// Appends an output to a tuple of outputs.
+pub trait Append<A> {
+    /// The longer tuple.
+    type Output;
+
+    /// Appends.
+    fn append(self, last: A) -> Self::Output;
+}
+
+macro_rules! append {
+    ($($type:ident $value:ident)*) => {
+        impl<$($type,)* Last> Append<Last> for ($($type,)*) {
+            type Output = ($($type,)* Last,);
+
+            fn append(self, last: Last) -> Self::Output {
+                let ($($value,)*) = self;
+                ($($value,)* last,)
+            }
+        }
+    };
+}
+
+append!();
+append!(A a);
+append!(A a B b);
+append!(A a B b C c);
+append!(A a B b C c D d);
+append!(A a B b C c D d E e);
+append!(A a B b C c D d E e F f);
+append!(A a B b C c D d E e F f G g);
+
+impl Batch<()> {
+    /// No steps yet.
+    pub fn new() -> Self {
+        Self {
+            steps: Vec::new(),
+            decode: Box::new(|_| Ok(())),
+        }
+    }
+
+    /// Puts steps before those that are there.
+    pub fn after(mut self, first: Vec<Step<()>>) -> Self {
+        let mut all = Batch::all(first).discard();
+        all.steps.append(&mut self.steps);
+        let rest = self.decode;
+        let decode = all.decode;
+        all.decode = Box::new(move |answers| {
+            decode(answers)?;
+            rest(answers)
+        });
+        all
+    }
+}
+
+impl Default for Batch<()> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<A: Send + 'static> Batch<Vec<A>> {
+    /// Many steps of one kind.
+    pub fn all(steps: Vec<Step<A>>) -> Self {
+        let (sent, decoders): (Vec<_>, Vec<_>) = steps
+            .into_iter()
+            .map(|step| (step.sent, step.decode))
+            .unzip();
+        let decode = |answers: &mut Answers| {
+            decoders
+                .into_iter()
+                .map(|decode| answers.read(decode))
+                .collect()
+        };
+        Self {
+            steps: sent,
+            decode: Box::new(decode),
+        }
+    }
+}
+
+impl<T: Send + 'static> Batch<T> {
+    /// Adds a step; its output comes last.
+    pub fn step<A: Send + 'static>(mut self, step: Step<A>) -> Batch<T::Output>
+    where
+        T: Append<A>,
+    {
+        self.steps.push(step.sent);
+        let decode_step = step.decode;
+        let decode_before = self.decode;
+        Batch {
+            steps: self.steps,
+            decode: Box::new(move |answers| {
+                let before = decode_before(answers)?;
+                Ok(before.append(answers.read(decode_step)?))
+            }),
+        }
+    }
+
+    /// The same steps without outputs.
+    pub fn discard(self) -> Batch<()> {
+        self.map(drop)
+    }
+
+    /// The same steps with another output, computed from theirs.
+    pub fn map<U>(self, function: impl FnOnce(T) -> U + Send + 'static) -> Batch<U> {
+        let decode = self.decode;
+        Batch {
+            steps: self.steps,
+            decode: Box::new(move |answers| Ok(function(decode(answers)?))),
+        }
+    }
+
+    /// Commits the steps as one transaction, in one round trip.
+    ///
+    /// It runs in its own task that owns the connection: a caller that goes away cuts nothing. A
+    /// batch that the server wants again (40001, 40P01) is sent again, up to
+    /// [`crate::types::limits::BATCH_ATTEMPTS_MAX`] times.
+    ///
+    /// # Errors
+    /// [`BatchError`]; nothing is committed then, except perhaps with [`BatchError::Ambiguous`].
+    pub async fn commit(self, pool: &WritePool) -> Result<T, BatchError> {
+        self.commit_as(pool, Persistence::Conflicts).await
+    }
+
+    /// Like [`Batch::commit`], and sends again for more reasons, as `persistence` says.
+    ///
+    /// # Errors
+    /// Those of [`Batch::commit`] that `persistence` does not send again for.
+    pub async fn commit_as(
+        self,
+        pool: &WritePool,
+        persistence: Persistence,
+    ) -> Result<T, BatchError> {
+        let sendable = prepare(self.steps)?;
+        let labels = sendable.labels.clone();
+        let answers = if sendable.queries.is_empty() {
+            Vec::new()
+        } else {
+            let task = tokio::spawn(send::send(sendable, pool.clone(), persistence));
+            task.await.map_err(|error| {
+                BatchError::Ambiguous(format!("the task of the batch ended early: {error}"))
+            })??
+        };
+        let mut answers = Answers {
+            answers: answers.into_iter(),
+            labels: labels.into_iter().enumerate(),
+        };
+        (self.decode)(&mut answers)
+    }
+}
+
+impl Answers {
+    fn read<A>(
+        &mut self,
+        decode: Box<dyn FnOnce(Answer) -> Result<A, String> + Send>,
+    ) -> Result<A, BatchError> {
+        let (Some(answer), Some((index, label))) = (self.answers.next(), self.labels.next()) else {
+            return Err(BatchError::Invalid("fewer answers than steps".to_owned()));
+        };
+        let step = StepName { label, index };
+        decode(answer).map_err(|message| BatchError::Unreadable { step, message })
+    }
+}
+
+/// Checks the steps against the limits.
+fn prepare(steps: Vec<SentStep>) -> Result<Sendable, BatchError> {
+    if steps.len() > BATCH_STEPS_MAX {
+        let message = format!(
+            "{} steps, at most {BATCH_STEPS_MAX} are allowed",
+            steps.len()
+        );
+        return Err(BatchError::Invalid(message));
+    }
+    let locks = steps.iter().any(|step| step.locks);
+    let bytes_max = if locks {
+        BATCH_LOCKING_BYTES_MAX
+    } else {
+        BATCH_BYTES_MAX
+    };
+    let mut sendable = Sendable {
+        queries: Vec::new(),
+        labels: Vec::new(),
+        refusals: Vec::new(),
+    };
+    let mut bytes = 0;
+    for (index, step) in steps.into_iter().enumerate() {
+        let name = StepName {
+            label: step.label,
+            index,
+        };
+        let query = step.query.map_err(|message| {
+            BatchError::Invalid(format!("{name} cannot be rendered: {message}"))
+        })?;
+        let binds = query.binds.iter().filter_map(|bind| bind.value.as_ref());
+        bytes += query.sql.len() + binds.map(bytes::Bytes::len).sum::<usize>();
+        sendable.queries.push(query);
+        sendable.labels.push(step.label);
+        sendable.refusals.push(step.refusals);
+    }
+    if bytes > bytes_max {
+        let message = format!("{bytes} bytes, at most {bytes_max} are allowed");
+        return Err(BatchError::Invalid(message));
+    }
+    Ok(sendable)
+}

@@ -1,0 +1,155 @@
+//! What can become of a batch that did not commit, or may not have.
+
+use std::fmt;
+
+use super::flight::ServerError;
+use crate::constraint::Refusal;
+use crate::pool::PoolError;
+
+/// A step by its place in the batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepName {
+    /// Its label.
+    pub label: &'static str,
+    /// Its index, from 0.
+    pub index: usize,
+}
+
+impl fmt::Display for StepName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} (step {})", self.label, self.index)
+    }
+}
+
+/// Why a batch is not reported as committed. Nothing of it is in the database, unless the variant
+/// is [`BatchError::Ambiguous`], [`BatchError::TooLarge`] or [`BatchError::Unreadable`].
+#[derive(Debug, thiserror::Error)]
+pub enum BatchError {
+    /// The batch was not sent: it could not be rendered, or passes a limit. A bug.
+    #[error("the batch cannot be sent: {0}")]
+    Invalid(String),
+    /// A step was refused for a reason that the domain knows.
+    #[error("{step} was refused: {refusal}")]
+    Refused {
+        /// The step.
+        step: StepName,
+        /// Why.
+        refusal: Refusal,
+        /// What the server said.
+        error: Box<ServerError>,
+    },
+    /// A step failed for a reason that nobody mapped. A bug, or the server is in trouble.
+    #[error("{step} failed: {error}")]
+    Unexpected {
+        /// The step.
+        step: StepName,
+        /// What the server said.
+        error: Box<ServerError>,
+    },
+    /// Every step ran, and the commit itself was refused.
+    #[error("the commit failed: {0}")]
+    AtCommit(Box<ServerError>),
+    /// The database could not do it now; the same batch may well succeed later.
+    #[error("the database is busy: {0}")]
+    Busy(Busy),
+    /// The connection was lost after the Sync had gone out: it may have committed or not. Sending
+    /// the same keyed batch again finds out; a read does not.
+    #[error("the outcome is unknown: {0}")]
+    Ambiguous(String),
+    /// It committed, and its answers are more than a flight may carry. A bug.
+    #[error("{0}")]
+    TooLarge(String),
+    /// It committed, and its answer does not read as the step's type. A bug.
+    #[error("{step} answered what cannot be read: {message}")]
+    Unreadable {
+        /// The step.
+        step: StepName,
+        /// What is wrong with the answer.
+        message: String,
+    },
+}
+
+/// Why the database could not do it now.
+#[derive(Debug, thiserror::Error)]
+pub enum Busy {
+    /// No connection was to be had in time, or the database does not answer.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// The connection broke before the batch had left in full.
+    #[error("the batch was not sent: {0}")]
+    NotSent(String),
+    /// A serialization failure or a deadlock, and the retries are used up.
+    #[error("{step} conflicted {attempts} times: {error}")]
+    Conflict {
+        /// The step, or `None` at the commit.
+        step: StepOrCommit,
+        /// How often the batch was sent.
+        attempts: u32,
+        /// What the server said last.
+        error: Box<ServerError>,
+    },
+    /// A lock or statement time-out.
+    #[error("{step} ran into a time-out: {error}")]
+    Timeout {
+        /// The step.
+        step: StepOrCommit,
+        /// What the server said.
+        error: Box<ServerError>,
+    },
+}
+
+/// Where a batch failed: in a step, or at the commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepOrCommit {
+    /// In a step.
+    Step(StepName),
+    /// At the commit.
+    Commit,
+}
+
+impl fmt::Display for StepOrCommit {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Step(step) => step.fmt(formatter),
+            Self::Commit => formatter.write_str("the commit"),
+        }
+    }
+}
+
+impl BatchError {
+    /// What the server said, if it said something.
+    pub fn server(&self) -> Option<&ServerError> {
+        match self {
+            Self::Refused { error, .. }
+            | Self::Unexpected { error, .. }
+            | Self::AtCommit(error) => Some(error),
+            Self::Busy(Busy::Conflict { error, .. } | Busy::Timeout { error, .. }) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// The step that failed, if it was one.
+    pub fn step(&self) -> Option<StepName> {
+        match self {
+            Self::Refused { step, .. }
+            | Self::Unexpected { step, .. }
+            | Self::Unreadable { step, .. } => Some(*step),
+            Self::Busy(
+                Busy::Conflict {
+                    step: StepOrCommit::Step(step),
+                    ..
+                }
+                | Busy::Timeout {
+                    step: StepOrCommit::Step(step),
+                    ..
+                },
+            ) => Some(*step),
+            _ => None,
+        }
+    }
+
+    /// The name of the constraint or guard that was broken, if it was one.
+    pub fn constraint(&self) -> Option<&str> {
+        self.server()?.constraint.as_deref()
+    }
+}

@@ -1,0 +1,125 @@
+//! Sending a batch, and sending it again.
+
+use std::time::Duration;
+
+use rand::RngExt;
+
+use super::compose::Sendable;
+use super::error::{BatchError, Busy, StepName, StepOrCommit};
+use super::flight::{Answer, FlightError, NotSent, ServerError};
+use crate::pool::WritePool;
+use crate::types::limits::{
+    BATCH_ATTEMPTS_MAX, BATCH_DEADLINE, BATCH_RETRY_PAUSE, BATCH_RETRY_PAUSE_MAX,
+};
+
+/// For which reasons a batch is sent again, always exactly as it was rendered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Persistence {
+    /// When the server asks for it (40001, 40P01), a limited number of times.
+    Conflicts,
+    /// Also when its outcome is unknown, a limited number of times: the batch has a key by which a
+    /// second run does nothing.
+    Keyed,
+    /// For every reason but a refusal, without end: the batch has a key and must be done.
+    Endless,
+}
+
+/// Sends the batch as often as `persistence` says.
+pub(super) async fn send(
+    sendable: Sendable,
+    pool: WritePool,
+    persistence: Persistence,
+) -> Result<Vec<Answer>, BatchError> {
+    let mut attempt = 1;
+    loop {
+        let error = match send_once(&sendable, &pool, attempt).await {
+            Ok(answers) => return Ok(answers),
+            Err(error) => error,
+        };
+        let again = match (&error, persistence) {
+            (BatchError::Busy(_) | BatchError::Ambiguous(_), Persistence::Endless) => true,
+            (BatchError::Busy(Busy::Conflict { .. }), _)
+            | (BatchError::Ambiguous(_), Persistence::Keyed) => attempt < BATCH_ATTEMPTS_MAX,
+            _ => false,
+        };
+        if !again {
+            return Err(error);
+        }
+        tracing::debug!(attempt, %error, steps = ?sendable.labels, "a batch is sent again");
+        tokio::time::sleep(pause(attempt)).await;
+        attempt = attempt.saturating_add(1);
+    }
+}
+
+/// Twice as long each time, up to a bound, with half of it left to chance.
+fn pause(attempt: u32) -> Duration {
+    let longest = BATCH_RETRY_PAUSE
+        .saturating_mul(1 << attempt.saturating_sub(1).min(16))
+        .min(BATCH_RETRY_PAUSE_MAX);
+    longest.mul_f64(rand::rng().random_range(0.5..=1.0))
+}
+
+async fn send_once(
+    sendable: &Sendable,
+    pool: &WritePool,
+    attempt: u32,
+) -> Result<Vec<Answer>, BatchError> {
+    let mut flight = pool
+        .get()
+        .await
+        .map_err(|error| BatchError::Busy(error.into()))?;
+    flight
+        .fly(&sendable.queries, BATCH_DEADLINE)
+        .await
+        .map_err(|error| match error {
+            FlightError::Refused { index, error } => classify(sendable, index, error, attempt),
+            FlightError::NotSent(cause @ (NotSent::TooLarge { .. } | NotSent::Invalid { .. })) => {
+                BatchError::Invalid(cause.to_string())
+            }
+            FlightError::NotSent(cause) => BatchError::Busy(Busy::NotSent(cause.to_string())),
+            FlightError::Ambiguous(cause) => BatchError::Ambiguous(cause.to_string()),
+            FlightError::AnswerTooLarge { .. } => BatchError::TooLarge(error.to_string()),
+        })
+}
+
+/// Tells apart what the server said, by SQLSTATE and by the name of the constraint.
+fn classify(
+    sendable: &Sendable,
+    index: usize,
+    error: Box<ServerError>,
+    attempts: u32,
+) -> BatchError {
+    let name = sendable
+        .labels
+        .get(index)
+        .map(|label| StepName { label, index });
+    let step = name.map_or(StepOrCommit::Commit, StepOrCommit::Step);
+    match (error.sqlstate.as_str(), name) {
+        ("40001" | "40P01", _) => BatchError::Busy(Busy::Conflict {
+            step,
+            attempts,
+            error,
+        }),
+        ("55P03" | "57014", _) => BatchError::Busy(Busy::Timeout { step, error }),
+        // The server ends sessions or has no room: nothing was committed, and it will come back.
+        ("57P01" | "57P02" | "57P03" | "53300", _) => {
+            BatchError::Busy(Busy::NotSent(error.to_string()))
+        }
+        (_, None) => BatchError::AtCommit(error),
+        (_, Some(step)) => {
+            let refusals = sendable.refusals[index];
+            match error
+                .constraint
+                .as_deref()
+                .and_then(|name| refusals(name, &error))
+            {
+                Some(refusal) => BatchError::Refused {
+                    step,
+                    refusal,
+                    error,
+                },
+                None => BatchError::Unexpected { step, error },
+            }
+        }
+    }
+}

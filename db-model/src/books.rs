@@ -1,0 +1,195 @@
+//! The books: counters against the rows that they count.
+//!
+//! A counter changes in the same transaction as its row, so one statement, which reads one
+//! snapshot, sees them agree at any instant, also beside a running service.
+
+use std::fmt;
+
+use diesel::QueryableByName;
+use diesel::sql_types::{BigInt, Nullable, Text, Uuid as SqlUuid};
+use uuid::Uuid;
+
+use crate::batch::{Batch, BatchError, Step};
+use crate::model::FLEET_ID;
+use crate::pool::WritePool;
+
+/// A counter that does not say what the rows say.
+#[derive(Clone, Debug, PartialEq, Eq, QueryableByName)]
+pub struct Drift {
+    /// `fleet` or `project`.
+    #[diesel(sql_type = Text)]
+    pub scope: String,
+    /// The fleet's or the project's id.
+    #[diesel(sql_type = SqlUuid)]
+    pub scope_id: Uuid,
+    /// `projects`, `instances`, `vcpus` or `memory_bytes`.
+    #[diesel(sql_type = Text)]
+    pub resource: String,
+    /// What the counter says; `None` when the counter's row is missing.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub used: Option<i64>,
+    /// What the rows say.
+    #[diesel(sql_type = BigInt)]
+    pub counted: i64,
+}
+
+impl fmt::Display for Drift {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            scope,
+            scope_id,
+            resource,
+            used,
+            counted,
+        } = self;
+        match used {
+            Some(used) => write!(
+                formatter,
+                "{scope} {scope_id}: the counter of {resource} says {used}, the rows say {counted}"
+            ),
+            None => write!(
+                formatter,
+                "{scope} {scope_id}: there is no quota row, the rows say {counted} {resource}"
+            ),
+        }
+    }
+}
+
+/// A row that nothing stands for any more.
+#[derive(Clone, Debug, PartialEq, Eq, QueryableByName)]
+pub struct Orphan {
+    /// `project` or `instance`.
+    #[diesel(sql_type = Text)]
+    pub kind: String,
+    /// The id.
+    #[diesel(sql_type = SqlUuid)]
+    pub id: Uuid,
+    /// What is wrong with it.
+    #[diesel(sql_type = Text)]
+    pub reason: String,
+}
+
+impl fmt::Display for Orphan {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}: {}", self.kind, self.id, self.reason)
+    }
+}
+
+/// How the books stand.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Counters that are wrong.
+    pub drifts: Vec<Drift>,
+    /// Rows that nothing stands for.
+    pub orphans: Vec<Orphan>,
+}
+
+impl Report {
+    /// Whether nothing is wrong.
+    pub fn balanced(&self) -> bool {
+        self.drifts.is_empty() && self.orphans.is_empty()
+    }
+}
+
+const DRIFTS: &str = "\
+WITH used AS (
+    SELECT project_id, count(*) AS instances, sum(vcpus)::bigint AS vcpus,
+           sum(memory_bytes)::bigint AS memory_bytes
+    FROM instance WHERE time_deleted IS NULL GROUP BY project_id
+), line AS (
+    SELECT 'fleet' AS scope, f.id AS scope_id, 'projects' AS resource, q.projects_used AS used,
+           (SELECT count(*) FROM project WHERE time_deleted IS NULL) AS counted
+    FROM (SELECT $1::uuid AS id) f LEFT JOIN fleet_quota q ON q.id = f.id
+    UNION ALL
+    SELECT 'project', p.id, resource.name,
+           CASE resource.name WHEN 'instances' THEN q.instances_used WHEN 'vcpus' THEN q.vcpus_used
+           ELSE q.memory_bytes_used END,
+           coalesce(CASE resource.name WHEN 'instances' THEN u.instances WHEN 'vcpus' THEN u.vcpus
+           ELSE u.memory_bytes END, 0)
+    FROM project p LEFT JOIN project_quota q ON q.project_id = p.id
+    LEFT JOIN used u ON u.project_id = p.id
+    CROSS JOIN (VALUES ('instances'), ('vcpus'), ('memory_bytes')) AS resource (name)
+)
+SELECT scope, scope_id, resource, used, counted FROM line
+WHERE used IS DISTINCT FROM counted ORDER BY scope, scope_id, resource";
+
+const ORPHANS: &str = "\
+SELECT 'instance' AS kind, i.id, 'lives in a project that is deleted' AS reason
+FROM instance i JOIN project p ON p.id = i.project_id
+WHERE i.time_deleted IS NULL AND p.time_deleted IS NOT NULL
+UNION ALL
+SELECT 'instance', i.id, 'is ' || i.state || ' and no operation is at work on it'
+FROM instance i LEFT JOIN saga s ON s.id = i.changed_by
+WHERE i.time_deleted IS NULL AND i.state IN ('creating', 'deleting')
+AND (s.id IS NULL OR s.state IN ('succeeded', 'failed'))
+UNION ALL
+SELECT 'project', p.id, 'is ' || p.state || ' and no operation is at work on it'
+FROM project p LEFT JOIN saga s ON s.id = p.changed_by
+WHERE p.time_deleted IS NULL AND p.state IN ('creating', 'deleting')
+AND (s.id IS NULL OR s.state IN ('succeeded', 'failed'))
+UNION ALL
+SELECT 'project', p.id, 'is ' || p.state || ', but its quota row is ' || CASE WHEN q.open THEN 'open' ELSE 'closed' END
+FROM project p JOIN project_quota q ON q.project_id = p.id
+WHERE q.open <> (p.state = 'active' AND p.time_deleted IS NULL)
+ORDER BY kind, id";
+
+/// Compares all counters with their rows, and looks for rows that nothing stands for.
+///
+/// # Errors
+/// [`BatchError`], when the database gives no answer.
+pub async fn check(writes: &WritePool) -> Result<Report, BatchError> {
+    let drifts = diesel::sql_query(DRIFTS).bind::<SqlUuid, _>(FLEET_ID);
+    let (drifts, orphans) = Batch::new()
+        .step(Step::rows("books.drifts", drifts))
+        .step(Step::rows("books.orphans", diesel::sql_query(ORPHANS)))
+        .commit(writes)
+        .await?;
+    Ok(Report { drifts, orphans })
+}
+
+/// Sets each wrong counter to what the rows say, one scope at a time, and gives what it mended.
+///
+/// The quota row is locked in one step and the rows are counted in the next: a sum in the locking
+/// statement itself would wait for a create and then write the sum from before it.
+///
+/// # Errors
+/// [`BatchError`], when the database refuses; what was mended before stays mended.
+pub async fn repair(writes: &WritePool) -> Result<Vec<Drift>, BatchError> {
+    let drifts = check(writes).await?.drifts;
+    let mut scopes: Vec<_> = drifts
+        .iter()
+        .map(|d| (d.scope.as_str(), d.scope_id))
+        .collect();
+    scopes.dedup();
+    for (scope, id) in scopes {
+        let (lock, count) = match scope {
+            "fleet" => (LOCK_FLEET, COUNT_FLEET),
+            _ => (LOCK_PROJECT, COUNT_PROJECT),
+        };
+        let step = |label, sql| {
+            Step::statement(label, diesel::sql_query(sql).bind::<SqlUuid, _>(id)).locking()
+        };
+        Batch::new()
+            .step(step("books.lock", lock))
+            .step(step("books.count", count))
+            .commit(writes)
+            .await?;
+    }
+    Ok(drifts)
+}
+
+const LOCK_FLEET: &str = "SELECT id FROM fleet_quota WHERE id = $1 FOR UPDATE";
+const COUNT_FLEET: &str = "\
+UPDATE fleet_quota SET generation = generation + 1, projects_used =
+    (SELECT count(*) FROM project WHERE time_deleted IS NULL)
+WHERE id = $1";
+const LOCK_PROJECT: &str = "SELECT project_id FROM project_quota WHERE project_id = $1 FOR UPDATE";
+const COUNT_PROJECT: &str = "\
+UPDATE project_quota SET generation = generation + 1,
+    instances_used = (SELECT count(*) FROM instance
+        WHERE project_id = $1 AND time_deleted IS NULL),
+    vcpus_used = (SELECT coalesce(sum(vcpus), 0)::bigint FROM instance
+        WHERE project_id = $1 AND time_deleted IS NULL),
+    memory_bytes_used = (SELECT coalesce(sum(memory_bytes), 0)::bigint FROM instance
+        WHERE project_id = $1 AND time_deleted IS NULL)
+WHERE project_id = $1";

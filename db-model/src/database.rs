@@ -1,0 +1,54 @@
+//! The database of one process: its pools, and the name under which its sessions are known.
+
+use uuid::Uuid;
+
+use crate::batch::{Batch, BatchError, Step};
+use crate::connect::ConnectOptions;
+use crate::pool::{PoolOptions, ReadPool, WritePool};
+use crate::query::executor::session_name;
+
+/// All sessions of one process.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// For batches.
+    pub writes: WritePool,
+    /// For reads; its sessions refuse to write.
+    pub reads: ReadPool,
+    /// One session of its own for the heartbeat, so that load on the others never delays it.
+    pub lease: WritePool,
+    executor_id: Uuid,
+}
+
+impl Database {
+    /// Pools that connect when they are first asked. Must be called on a Tokio runtime.
+    ///
+    /// The sessions carry the executor's id in their `application_name`, by which a take-over finds
+    /// and ends what a dead process has left.
+    pub fn new(options: ConnectOptions, pools: &PoolOptions, executor_id: Uuid) -> Self {
+        let options = options.application_name(session_name(executor_id));
+        let lease = PoolOptions {
+            write_size: 1,
+            ..*pools
+        };
+        Self {
+            writes: WritePool::new(options.clone(), pools),
+            reads: ReadPool::new(options.clone(), pools),
+            lease: WritePool::new(options, &lease),
+            executor_id,
+        }
+    }
+
+    /// The executor whose sessions these are.
+    pub fn executor_id(&self) -> Uuid {
+        self.executor_id
+    }
+
+    /// Asks the database for a sign of life.
+    ///
+    /// # Errors
+    /// [`BatchError`], when it gives none in time.
+    pub async fn ping(&self) -> Result<(), BatchError> {
+        let ping = Step::statement("database.ping", diesel::sql_query("SELECT 1"));
+        Batch::new().step(ping).discard().commit(&self.writes).await
+    }
+}

@@ -1,0 +1,135 @@
+//! Executors: running processes and their leases, all in database time.
+
+use std::time::Duration;
+
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Double, Integer, Text, Uuid as SqlUuid};
+use uuid::Uuid;
+
+use crate::batch::Step;
+
+/// The `application_name` of an executor's sessions.
+pub fn session_name(id: Uuid) -> String {
+    format!("nexus/{id}")
+}
+
+/// A process that starts.
+#[derive(Clone, Debug)]
+pub struct NewExecutor {
+    /// The id.
+    pub id: Uuid,
+    /// The machine's name.
+    pub host: String,
+    /// The process id there.
+    pub pid: i64,
+    /// The version of the program.
+    pub version: &'static str,
+}
+
+/// Registers a process with its first lease. Sent over the connection that will carry the heartbeat,
+/// whose server process stands for the life of the executor.
+pub fn register(executor: NewExecutor, lease: Duration) -> Step<()> {
+    let insert = diesel::sql_query(
+        "INSERT INTO executor (id, host, pid, version, backend_pid, backend_start, time_started, \
+         time_heartbeat, time_lease_expires) \
+         SELECT $1, $2, $3, $4, a.pid, a.backend_start, clock_timestamp(), clock_timestamp(), \
+         clock_timestamp() + make_interval(secs => $5) \
+         FROM pg_stat_activity a WHERE a.pid = pg_backend_pid() \
+         ON CONFLICT (id) DO NOTHING",
+    )
+    .bind::<SqlUuid, _>(executor.id)
+    .bind::<Text, _>(executor.host)
+    .bind::<BigInt, _>(executor.pid)
+    .bind::<Text, _>(executor.version)
+    .bind::<Double, _>(lease.as_secs_f64());
+    Step::statement("executor.register", insert)
+}
+
+/// Renews the lease of an executor that has not been ended, and notes over which session. Its output
+/// is 1, or 0 when the lease is lost for good.
+pub fn heartbeat(id: Uuid, lease: Duration) -> Step<u64> {
+    let update = diesel::sql_query(
+        "UPDATE executor e SET time_heartbeat = clock_timestamp(), \
+         time_lease_expires = clock_timestamp() + make_interval(secs => $2), \
+         backend_pid = a.pid, backend_start = a.backend_start \
+         FROM pg_stat_activity a WHERE a.pid = pg_backend_pid() \
+         AND e.id = $1 AND e.time_ended IS NULL",
+    )
+    .bind::<SqlUuid, _>(id)
+    .bind::<Double, _>(lease.as_secs_f64());
+    Step::count("executor.heartbeat", update)
+}
+
+/// Ends an executor: its sagas may be taken over at once.
+pub fn end(id: Uuid) -> Step<()> {
+    let update = diesel::sql_query(
+        "UPDATE executor SET time_ended = clock_timestamp() WHERE id = $1 AND time_ended IS NULL",
+    )
+    .bind::<SqlUuid, _>(id);
+    Step::statement("executor.end", update)
+}
+
+/// Shortens the lease of every other executor whose heartbeat session is gone to one heartbeat. A
+/// live one reconnects and renews it in that time; a dead one does not.
+///
+/// Right after a restart of the database every session is gone, and nothing follows from it.
+pub fn shorten_leases(id: Uuid, heartbeat: Duration, restart_grace: Duration) -> Step<u64> {
+    let update = diesel::sql_query(
+        "UPDATE executor e SET time_lease_expires = clock_timestamp() + make_interval(secs => $2) \
+         WHERE e.id <> $1 AND e.time_ended IS NULL \
+         AND e.time_lease_expires > clock_timestamp() + make_interval(secs => $2) \
+         AND clock_timestamp() > pg_postmaster_start_time() + make_interval(secs => $3) \
+         AND NOT EXISTS (SELECT 1 FROM pg_stat_activity a \
+         WHERE a.pid = e.backend_pid AND a.backend_start = e.backend_start)",
+    )
+    .bind::<SqlUuid, _>(id)
+    .bind::<Double, _>(heartbeat.as_secs_f64())
+    .bind::<Double, _>(restart_grace.as_secs_f64());
+    Step::count("executor.shorten_leases", update)
+}
+
+/// An executor that was just declared dead.
+#[derive(Clone, Debug, QueryableByName)]
+pub struct Ended {
+    /// The id.
+    #[diesel(sql_type = SqlUuid)]
+    pub id: Uuid,
+    /// The machine's name.
+    #[diesel(sql_type = Text)]
+    pub host: String,
+    /// The process id there.
+    #[diesel(sql_type = BigInt)]
+    pub pid: i64,
+}
+
+/// Ends every other executor whose lease has run out, if this one's has not.
+pub fn end_expired(id: Uuid) -> Step<Vec<Ended>> {
+    let update = diesel::sql_query(
+        "UPDATE executor SET time_ended = clock_timestamp() \
+         WHERE id <> $1 AND time_ended IS NULL AND time_lease_expires <= clock_timestamp() \
+         AND EXISTS (SELECT 1 FROM executor e WHERE e.id = $1 AND e.time_ended IS NULL \
+         AND e.time_lease_expires > clock_timestamp()) \
+         RETURNING id, host, pid",
+    )
+    .bind::<SqlUuid, _>(id);
+    Step::rows("executor.end_expired", update)
+}
+
+/// A session that was told to end.
+#[derive(Clone, Debug, QueryableByName)]
+pub struct EndedSession {
+    /// The server process.
+    #[diesel(sql_type = Integer)]
+    pub backend_pid: i32,
+}
+
+/// Ends the sessions that a dead executor has left: a pipeline half sent by a frozen process holds
+/// its locks beyond every time-out of the server.
+pub fn end_sessions(id: Uuid) -> Step<Vec<EndedSession>> {
+    let select = diesel::sql_query(
+        "SELECT pid AS backend_pid FROM pg_stat_activity \
+         WHERE application_name = $1 AND pg_terminate_backend(pid)",
+    )
+    .bind::<Text, _>(session_name(id));
+    Step::rows("executor.end_sessions", select)
+}
