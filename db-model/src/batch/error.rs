@@ -88,6 +88,14 @@ pub enum Busy {
         /// What the server said last.
         error: Box<ServerError>,
     },
+    /// The server is in trouble, whatever the statement.
+    #[error("{step} met a server in trouble: {error}")]
+    Server {
+        /// The step.
+        step: StepOrCommit,
+        /// What the server said.
+        error: Box<ServerError>,
+    },
     /// A lock or statement time-out.
     #[error("{step} ran into a time-out: {error}")]
     Timeout {
@@ -123,7 +131,11 @@ impl BatchError {
             Self::Refused { error, .. }
             | Self::Unexpected { error, .. }
             | Self::AtCommit(error) => Some(error),
-            Self::Busy(Busy::Conflict { error, .. } | Busy::Timeout { error, .. }) => Some(error),
+            Self::Busy(
+                Busy::Conflict { error, .. }
+                | Busy::Timeout { error, .. }
+                | Busy::Server { error, .. },
+            ) => Some(error),
             _ => None,
         }
     }

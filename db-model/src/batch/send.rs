@@ -17,8 +17,8 @@ use crate::types::limits::{
 pub enum Persistence {
     /// When the server asks for it (40001, 40P01), a limited number of times.
     Conflicts,
-    /// Also when its outcome is unknown, a limited number of times: the batch has a key by which a
-    /// second run does nothing.
+    /// Also once its outcome is unknown, until it is known: the batch has a key by which a second run
+    /// does nothing. While nothing of it can have committed, it is as limited as the first.
     Keyed,
     /// For every reason but a refusal, without end: the batch has a key and must be done.
     Endless,
@@ -31,15 +31,19 @@ pub(super) async fn send(
     persistence: Persistence,
 ) -> Result<Vec<Answer>, BatchError> {
     let mut attempt = 1;
+    let mut ambiguous = false;
     loop {
         let error = match send_once(&sendable, &pool, attempt).await {
             Ok(answers) => return Ok(answers),
             Err(error) => error,
         };
+        ambiguous |= matches!(error, BatchError::Ambiguous(_));
         let again = match (&error, persistence) {
             (BatchError::Busy(_) | BatchError::Ambiguous(_), Persistence::Endless) => true,
-            (BatchError::Busy(Busy::Conflict { .. }), _)
-            | (BatchError::Ambiguous(_), Persistence::Keyed) => attempt < BATCH_ATTEMPTS_MAX,
+            (BatchError::Busy(_) | BatchError::Ambiguous(_), Persistence::Keyed) if ambiguous => {
+                true
+            }
+            (BatchError::Busy(Busy::Conflict { .. }), _) => attempt < BATCH_ATTEMPTS_MAX,
             _ => false,
         };
         if !again {
@@ -101,9 +105,14 @@ fn classify(
             error,
         }),
         ("55P03" | "57014", _) => BatchError::Busy(Busy::Timeout { step, error }),
-        // The server ends sessions or has no room: nothing was committed, and it will come back.
-        ("57P01" | "57P02" | "57P03" | "53300", _) => {
-            BatchError::Busy(Busy::NotSent(error.to_string()))
+        // The server is in trouble: it ends sessions, lacks something, is a stand-by now, or is broken.
+        // Nothing was committed, and the statement is not to blame.
+        (state, _)
+            if ["08", "25006", "53", "57", "58", "XX"]
+                .iter()
+                .any(|c| state.starts_with(c)) =>
+        {
+            BatchError::Busy(Busy::Server { step, error })
         }
         (_, None) => BatchError::AtCommit(error),
         (_, Some(step)) => {

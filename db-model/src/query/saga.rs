@@ -130,19 +130,26 @@ pub struct Adopted {
     pub request_id: String,
 }
 
-/// Takes over at most `limit` unfinished sagas whose owner is not alive and whose definition is one
-/// of `definitions` (`name:hash`).
+/// Takes over at most `limit` unfinished sagas that nobody runs: their owner is not alive, or it is
+/// this executor and they are not among those that it is `running`, as when the reply to an insert
+/// was lost together with the lease. Only definitions of `definitions` (`name:hash`) are taken.
 ///
 /// SKIP LOCKED leaves out a saga whose old owner still has a batch under way; the caller comes again.
 /// The update asks once more whether the saga has ended, for it may have while this waited.
-pub fn adopt(executor_id: Uuid, definitions: Vec<String>, limit: i64) -> Step<Vec<Adopted>> {
+pub fn adopt(
+    executor_id: Uuid,
+    running: Vec<Uuid>,
+    definitions: Vec<String>,
+    limit: i64,
+) -> Step<Vec<Adopted>> {
     let update = diesel::sql_query(
         "UPDATE saga SET executor_id = $1, generation = generation + 1 \
          WHERE id IN (\
          SELECT s.id FROM saga s WHERE s.time_finished IS NULL \
          AND s.name || ':' || s.definition_hash = ANY($2) \
-         AND NOT EXISTS (SELECT 1 FROM executor e WHERE e.id = s.executor_id \
-         AND e.time_ended IS NULL AND e.time_lease_expires > clock_timestamp()) \
+         AND ((s.executor_id = $1 AND s.id <> ALL($4)) \
+         OR NOT EXISTS (SELECT 1 FROM executor e WHERE e.id = s.executor_id \
+         AND e.time_ended IS NULL AND e.time_lease_expires > clock_timestamp())) \
          AND EXISTS (SELECT 1 FROM executor e WHERE e.id = $1 \
          AND e.time_ended IS NULL AND e.time_lease_expires > clock_timestamp()) \
          ORDER BY s.executor_id, s.id LIMIT $3 FOR UPDATE SKIP LOCKED) \
@@ -151,6 +158,7 @@ pub fn adopt(executor_id: Uuid, definitions: Vec<String>, limit: i64) -> Step<Ve
     )
     .bind::<SqlUuid, _>(executor_id)
     .bind::<Array<Text>, _>(definitions)
-    .bind::<BigInt, _>(limit);
+    .bind::<BigInt, _>(limit)
+    .bind::<Array<SqlUuid>, _>(running);
     Step::rows("saga.adopt", update)
 }

@@ -1,0 +1,54 @@
+//! A node of a definition as steno's action.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use serde_json::Value;
+use steno::{Action, ActionContext, ActionError, ActionName, ActionResult, SagaType, UndoResult};
+
+use super::run::{LostSaga, Run};
+
+/// The types under which steno runs our sagas.
+#[derive(Debug)]
+pub struct Engine;
+
+impl SagaType for Engine {
+    type ExecContextType = Run;
+}
+
+/// The node at a place of whatever definition the run has.
+#[derive(Debug)]
+pub struct NodeAction {
+    pub node: usize,
+    pub name: ActionName,
+}
+
+impl Action<Engine> for NodeAction {
+    /// When the saga is lost it gives nothing and no error, which would make steno unwind: the next
+    /// event is what ends the executor then.
+    fn do_it(&self, context: ActionContext<Engine>) -> BoxFuture<'_, ActionResult> {
+        async move {
+            match context.user_data().act(self.node).await {
+                Ok(Ok(output)) => Ok(Arc::new(output)),
+                Ok(Err(failure)) => Err(ActionError::action_failed(failure)),
+                Err(LostSaga) => Ok(Arc::new(Value::Null)),
+            }
+        }
+        .boxed()
+    }
+
+    fn undo_it(&self, context: ActionContext<Engine>) -> BoxFuture<'_, UndoResult> {
+        async move {
+            match context.user_data().undo(self.node).await {
+                Ok(Ok(())) | Err(LostSaga) => Ok(()),
+                Ok(Err(failure)) => Err(failure.into()),
+            }
+        }
+        .boxed()
+    }
+
+    fn name(&self) -> ActionName {
+        self.name.clone()
+    }
+}

@@ -1,0 +1,525 @@
+//! The executor: what one process needs to run sagas. The only type that those who use sagas need.
+
+use std::collections::BTreeSet;
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use db_model::Database;
+use db_model::batch::{Batch, BatchError, Persistence};
+use db_model::query::saga::{self, Fence, NewSaga};
+use db_model::types::limits::{HEARTBEAT_INTERVAL, LEASE, SAGAS_RECOVERING_MAX, SAGAS_RUNNING_MAX};
+use db_model::types::time;
+use serde_json::Value;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tracing::Instrument;
+use uuid::Uuid;
+
+use crate::definition::{Definition, Saga, Subject};
+use crate::engine::drive::{Ended, drive};
+use crate::engine::lease::{self, Health};
+use crate::engine::recover::{self, Recovered};
+use crate::engine::run::Run;
+use crate::failure::Failure;
+use crate::probe::{NoProbe, Probe};
+use crate::registry;
+
+/// How an executor runs.
+#[derive(Clone, Debug)]
+pub struct ExecutorOptions {
+    /// Sagas that may run at once, those taken over not counted.
+    pub sagas_running_max: usize,
+    /// How often the lease is renewed.
+    pub heartbeat_interval: Duration,
+    /// How long the process counts as alive after a heartbeat.
+    pub lease: Duration,
+    /// Whether it takes over what nobody runs. Always, but in tests of those who do not.
+    pub takes_over: bool,
+    /// What watches the sagas' commits.
+    pub probe: Arc<dyn Probe>,
+}
+
+impl Default for ExecutorOptions {
+    fn default() -> Self {
+        Self {
+            sagas_running_max: SAGAS_RUNNING_MAX,
+            heartbeat_interval: HEARTBEAT_INTERVAL,
+            lease: LEASE,
+            takes_over: true,
+            probe: Arc::new(NoProbe),
+        }
+    }
+}
+
+/// Why an executor did not start.
+#[derive(Debug, thiserror::Error)]
+#[error("registering this process in the database: {0}")]
+pub struct StartError(#[from] BatchError);
+
+/// Why a saga was not submitted.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// As many run as may.
+    #[error("{limit} operations are running, which is as many as may run at once")]
+    Busy {
+        /// How many may.
+        limit: usize,
+    },
+    /// The process is shutting down.
+    #[error("this process is shutting down")]
+    Draining,
+    /// The lease is over. If the saga reached the database all the same, another process ends it.
+    #[error("this process has lost its lease")]
+    Lost,
+    /// The database was away or slow; nothing was started.
+    #[error("{0}")]
+    Unavailable(#[source] BatchError),
+    /// The parameters are no JSON, or the database answered what nobody expects. A bug.
+    #[error("{0}")]
+    Unexpected(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// How a saga ended.
+#[derive(Clone, Debug)]
+pub enum Outcome<T> {
+    /// Every node is done.
+    Succeeded(T),
+    /// A node failed, and everything is undone.
+    Failed(Failure),
+    /// An undo was refused; a person has to look.
+    Stuck(Failure),
+    /// Another process has the saga now: look again.
+    Lost,
+}
+
+/// Runs sagas, and takes over what dead processes have left. Clones are the same executor.
+#[derive(Clone, Debug)]
+pub struct Executor(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    database: Database,
+    options: ExecutorOptions,
+    health: Arc<watch::Sender<Health>>,
+    draining: watch::Sender<bool>,
+    intake: Arc<Semaphore>,
+    recovering: Arc<Semaphore>,
+    running: watch::Sender<BTreeSet<Uuid>>,
+    tasks: Mutex<Vec<tokio::task::AbortHandle>>,
+}
+
+impl Executor {
+    /// Registers the process, and starts its heartbeat and its take-over.
+    ///
+    /// # Errors
+    /// [`StartError`], when the database gives no answer.
+    pub async fn start(database: Database, options: ExecutorOptions) -> Result<Self, StartError> {
+        lease::register(&database, options.lease).await?;
+        let executor = Self(Arc::new(Inner {
+            intake: Arc::new(Semaphore::new(options.sagas_running_max)),
+            recovering: Arc::new(Semaphore::new(SAGAS_RECOVERING_MAX)),
+            health: Arc::new(watch::Sender::new(Health::Alive(Instant::now()))),
+            draining: watch::Sender::new(false),
+            running: watch::Sender::new(BTreeSet::new()),
+            tasks: Mutex::new(Vec::new()),
+            database,
+            options,
+        }));
+        let inner = &executor.0;
+        let keep = lease::keep(
+            inner.database.clone(),
+            inner.options.heartbeat_interval,
+            inner.options.lease,
+            Arc::clone(&inner.health),
+        );
+        let mut tasks = vec![tokio::spawn(keep).abort_handle()];
+        if inner.options.takes_over {
+            tasks.push(tokio::spawn(executor.clone().take_over()).abort_handle());
+        }
+        *inner.tasks() = tasks;
+        Ok(executor)
+    }
+
+    /// The executor's id.
+    pub fn id(&self) -> Uuid {
+        self.0.database.executor_id()
+    }
+
+    /// Submits a saga: its row is durable when this returns, and it runs on whatever becomes of the
+    /// caller. Call it from a task of its own: a caller that is dropped half way does not know
+    /// whether the saga was submitted.
+    ///
+    /// # Errors
+    /// [`SubmitError`]; nothing was started then, but see [`SubmitError::Lost`].
+    pub async fn submit<S: Saga>(
+        &self,
+        params: S::Params,
+        request_id: &str,
+    ) -> Result<Submitted<S>, SubmitError> {
+        let definition = registry::find(S::NAME).ok_or_else(|| {
+            SubmitError::Unexpected(format!("saga {} is not registered", S::NAME).into())
+        })?;
+        let value =
+            serde_json::to_value(&params).map_err(|error| SubmitError::Unexpected(error.into()))?;
+        let (id, ended) = self
+            .submit_definition(definition, value, S::subject(&params), request_id)
+            .await?;
+        Ok(Submitted {
+            id,
+            ended,
+            saga: PhantomData,
+        })
+    }
+
+    /// Like [`Executor::submit`], for a definition whose types are not known, as in the replay suite.
+    ///
+    /// # Errors
+    /// Those of [`Executor::submit`].
+    pub async fn submit_any(
+        &self,
+        definition: &Arc<Definition>,
+        params: Value,
+        subject: Subject,
+        request_id: &str,
+    ) -> Result<SubmittedAny, SubmitError> {
+        let (id, ended) = self
+            .submit_definition(definition, params, subject, request_id)
+            .await?;
+        Ok(SubmittedAny { id, ended })
+    }
+
+    async fn submit_definition(
+        &self,
+        definition: &Arc<Definition>,
+        params: Value,
+        subject: Subject,
+        request_id: &str,
+    ) -> Result<(Uuid, watch::Receiver<Option<Ended>>), SubmitError> {
+        let inner = &self.0;
+        if *inner.draining.borrow() {
+            return Err(SubmitError::Draining);
+        }
+        if *inner.health.borrow() == Health::Ended {
+            return Err(SubmitError::Lost);
+        }
+        let permit =
+            Arc::clone(&inner.intake)
+                .try_acquire_owned()
+                .map_err(|_| SubmitError::Busy {
+                    limit: inner.options.sagas_running_max,
+                })?;
+        let id = Uuid::now_v7();
+        let row = NewSaga {
+            id,
+            name: definition.name,
+            definition_hash: definition.hash.clone(),
+            params: params.clone(),
+            executor_id: self.id(),
+            request_id: request_id.to_owned(),
+            project_id: subject.project_id,
+            resource_kind: subject.kind,
+            resource_id: subject.id,
+            resource_name: subject.name,
+            time: time::now(),
+        };
+        // Among the running ones before its row can be seen, so that the take-over leaves it alone.
+        let running = Running::new(Arc::clone(inner), id);
+        let insert = Batch::new().step(saga::insert(row));
+        let inserted = insert
+            .commit_as(&inner.database.writes, Persistence::Keyed)
+            .await;
+        match inserted.map_err(insertion_of) {
+            Ok(_) | Err(Insertion::Done) => {}
+            Err(Insertion::Failed(error)) => return Err(error),
+        }
+        let fence = Fence {
+            saga_id: id,
+            executor_id: self.id(),
+            generation: 1,
+        };
+        let ended = self.run(
+            definition,
+            fence,
+            params,
+            Vec::new(),
+            permit,
+            running,
+            request_id,
+        );
+        Ok((id, ended))
+    }
+
+    /// Runs a saga in a task of its own.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what a saga needs to run, used in two places"
+    )]
+    fn run(
+        &self,
+        definition: &Arc<Definition>,
+        fence: Fence,
+        params: Value,
+        events: Vec<db_model::model::SagaEvent>,
+        permit: OwnedSemaphorePermit,
+        running: Running,
+        request_id: &str,
+    ) -> watch::Receiver<Option<Ended>> {
+        let inner = &self.0;
+        let run = Arc::new(Run::new(
+            Arc::clone(definition),
+            fence,
+            params,
+            inner.database.writes.clone(),
+            Arc::clone(&inner.options.probe),
+            &events,
+        ));
+        let (sender, receiver) = watch::channel(None);
+        let span = tracing::info_span!(
+            "saga", saga = definition.name, saga_id = %fence.saga_id, request_id
+        );
+        let task = async move {
+            let started = Instant::now();
+            let ended = drive(run, events).await;
+            let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            match &ended {
+                Ended::Succeeded(_) => tracing::info!(duration_ms, "succeeded"),
+                Ended::Failed(failure) => {
+                    tracing::info!(duration_ms, node = failure.node, "failed and undone");
+                }
+                Ended::Stuck(failure) => {
+                    tracing::error!(duration_ms, %failure, "stuck");
+                }
+                Ended::Lost => tracing::info!(duration_ms, "goes on elsewhere"),
+            }
+            sender.send_replace(Some(ended));
+            drop((permit, running));
+        };
+        tokio::spawn(task.instrument(span));
+        receiver
+    }
+
+    /// Looks again and again for sagas that nobody runs.
+    async fn take_over(self) {
+        let inner = &self.0;
+        // Twice a heartbeat, so that a shortened lease is found over soon after it is.
+        let pause = inner.options.heartbeat_interval / 2;
+        while !*inner.draining.borrow() && *inner.health.borrow() != Health::Ended {
+            if let Err(error) = self.take_over_once().await {
+                tracing::warn!(%error, "looking for operations to take over failed; trying again");
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn take_over_once(&self) -> Result<(), BatchError> {
+        let inner = &self.0;
+        recover::end_dead(&inner.database, inner.options.heartbeat_interval).await?;
+        loop {
+            let mut permits = Vec::new();
+            while let Ok(permit) = Arc::clone(&inner.recovering).try_acquire_owned() {
+                permits.push(permit);
+            }
+            let running = inner.running.borrow().iter().copied().collect();
+            let page = recover::adopt(&inner.database, running, permits.len()).await?;
+            if page.is_empty() {
+                return Ok(());
+            }
+            for Recovered { saga, events } in page {
+                let (Some(permit), Some(definition)) = (permits.pop(), registry::find(&saga.name))
+                else {
+                    continue;
+                };
+                tracing::info!(saga = saga.name, saga_id = %saga.id, "an operation is taken over");
+                let fence = Fence {
+                    saga_id: saga.id,
+                    executor_id: self.id(),
+                    generation: saga.generation,
+                };
+                let running = Running::new(Arc::clone(inner), saga.id);
+                self.run(
+                    definition,
+                    fence,
+                    saga.params,
+                    events,
+                    permit,
+                    running,
+                    &saga.request_id,
+                );
+            }
+        }
+    }
+
+    /// Resolves once the lease is lost: stop taking requests, then exit.
+    pub async fn lost(&self) {
+        // The sender lives in `self`, so waiting ends only with the value.
+        self.0
+            .health
+            .subscribe()
+            .wait_for(|health| *health == Health::Ended)
+            .await
+            .ok();
+    }
+
+    /// Whether sagas can be submitted now, or why not.
+    ///
+    /// # Errors
+    /// One sentence for a person.
+    pub fn ready(&self) -> Result<(), String> {
+        if *self.0.draining.borrow() {
+            return Err("this process is shutting down".to_owned());
+        }
+        match *self.0.health.borrow() {
+            Health::Ended => Err("this process has lost its lease".to_owned()),
+            Health::Alive(at) if at.elapsed() > self.0.options.heartbeat_interval * 3 => {
+                Err(format!(
+                    "the last heartbeat was answered {} s ago",
+                    at.elapsed().as_secs()
+                ))
+            }
+            Health::Alive(_) => Ok(()),
+        }
+    }
+
+    /// Stops intake, waits at most `grace` for what runs, and ends the lease, so that others take the
+    /// rest over at once. Gives how many are left to them.
+    pub async fn drain(&self, grace: Duration) -> usize {
+        let inner = &self.0;
+        inner.draining.send_replace(true);
+        let mut running = inner.running.subscribe();
+        let empty = running.wait_for(BTreeSet::is_empty);
+        let left = match tokio::time::timeout(grace, empty).await {
+            Ok(_) => 0,
+            Err(_) => inner.running.borrow().len(),
+        };
+        inner.health.send_replace(Health::Ended);
+        let end = Batch::new().step(db_model::query::executor::end(self.id()));
+        if let Err(error) = end.commit(&inner.database.writes).await {
+            tracing::warn!(%error, "the lease could not be ended; it runs out by itself");
+        }
+        self.stop();
+        left
+    }
+
+    /// Stops heartbeat and take-over without a word to the database, as death would.
+    pub fn stop(&self) {
+        for task in self.0.tasks().drain(..) {
+            task.abort();
+        }
+    }
+}
+
+impl Inner {
+    fn tasks(&self) -> MutexGuard<'_, Vec<tokio::task::AbortHandle>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A saga's place among the running ones, for as long as this lives.
+#[derive(Debug)]
+struct Running {
+    inner: Arc<Inner>,
+    id: Uuid,
+}
+
+impl Running {
+    fn new(inner: Arc<Inner>, id: Uuid) -> Self {
+        inner.running.send_modify(|running| {
+            running.insert(id);
+        });
+        Self { inner, id }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.inner.running.send_modify(|running| {
+            running.remove(&self.id);
+        });
+    }
+}
+
+/// What became of the insert of a saga's row.
+enum Insertion {
+    /// An earlier try of the same batch had committed.
+    Done,
+    /// It did not happen.
+    Failed(SubmitError),
+}
+
+fn insertion_of(error: BatchError) -> Insertion {
+    let state = error
+        .server()
+        .map(|server| (server.sqlstate.as_str(), server.column.as_deref()));
+    match (&error, state) {
+        (_, Some(("23505", _))) if error.constraint() == Some("saga_pkey") => Insertion::Done,
+        // No live row of this executor: see `saga::insert`.
+        (_, Some(("23502", Some("executor_id")))) => Insertion::Failed(SubmitError::Lost),
+        (BatchError::Busy(_) | BatchError::Ambiguous(_), _) => {
+            Insertion::Failed(SubmitError::Unavailable(error))
+        }
+        _ => Insertion::Failed(SubmitError::Unexpected(error.into())),
+    }
+}
+
+/// A saga that was submitted.
+#[derive(Debug)]
+pub struct Submitted<S> {
+    id: Uuid,
+    ended: watch::Receiver<Option<Ended>>,
+    saga: PhantomData<fn() -> S>,
+}
+
+impl<S: Saga> Submitted<S> {
+    /// The saga's id, which is the operation's.
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// Waits for the end. Dropping it or its future cancels nothing.
+    pub async fn outcome(&mut self) -> Outcome<S::Output> {
+        match wait(&mut self.ended).await {
+            Ended::Succeeded(output) => match serde_json::from_value(output) {
+                Ok(output) => Outcome::Succeeded(output),
+                Err(error) => {
+                    let message = format!("the saga succeeded, its output does not read: {error}");
+                    Outcome::Stuck(Failure::unexpected("", message))
+                }
+            },
+            Ended::Failed(failure) => Outcome::Failed(failure),
+            Ended::Stuck(failure) => Outcome::Stuck(failure),
+            Ended::Lost => Outcome::Lost,
+        }
+    }
+}
+
+/// A saga that was submitted without its types.
+#[derive(Debug)]
+pub struct SubmittedAny {
+    id: Uuid,
+    ended: watch::Receiver<Option<Ended>>,
+}
+
+impl SubmittedAny {
+    /// The saga's id.
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+
+    /// Waits for the end.
+    pub async fn outcome(&mut self) -> Outcome<Value> {
+        match wait(&mut self.ended).await {
+            Ended::Succeeded(output) => Outcome::Succeeded(output),
+            Ended::Failed(failure) => Outcome::Failed(failure),
+            Ended::Stuck(failure) => Outcome::Stuck(failure),
+            Ended::Lost => Outcome::Lost,
+        }
+    }
+}
+
+async fn wait(ended: &mut watch::Receiver<Option<Ended>>) -> Ended {
+    match ended.wait_for(Option::is_some).await {
+        Ok(ended) => ended.clone().unwrap_or(Ended::Lost),
+        // The saga's task is gone without a word: it runs on elsewhere or here, but not for us.
+        Err(_) => Ended::Lost,
+    }
+}

@@ -1,0 +1,84 @@
+//! Why a saga failed, as it is recorded.
+
+use std::fmt;
+
+use db_model::batch::BatchError;
+use db_model::constraint::Refusal;
+use serde::{Deserialize, Serialize};
+
+/// The first error of a saga. Its JSON stands in `saga.error` and in the event of the node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The node whose action failed.
+    pub node: String,
+    /// The step of its batch that failed, unless the node refused without a batch.
+    pub step: Option<String>,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why a node failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// For a reason that the domain knows.
+    Refused(Refusal),
+    /// For a reason that nobody mapped: a bug, or a server in trouble.
+    Unexpected {
+        /// What was said, without values of rows.
+        message: String,
+        /// The SQLSTATE, if the server said it.
+        sqlstate: Option<String>,
+        /// The constraint, if it was one.
+        constraint: Option<String>,
+    },
+}
+
+impl Failure {
+    /// From what became of a node's batch.
+    pub(crate) fn from_batch(node: &str, error: &BatchError) -> Self {
+        let cause = match error {
+            BatchError::Refused { refusal, .. } => Cause::Refused(refusal.clone()),
+            other => Cause::Unexpected {
+                message: other.to_string(),
+                sqlstate: other.server().map(|server| server.sqlstate.clone()),
+                constraint: other.constraint().map(str::to_owned),
+            },
+        };
+        let step = error.step().map(|step| step.label.to_owned());
+        Self {
+            node: node.to_owned(),
+            step,
+            cause,
+        }
+    }
+
+    /// An error that no batch stands behind.
+    pub(crate) fn unexpected(node: &str, message: String) -> Self {
+        let cause = Cause::Unexpected {
+            message,
+            sqlstate: None,
+            constraint: None,
+        };
+        Self {
+            node: node.to_owned(),
+            step: None,
+            cause,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "node {}", self.node)?;
+        if let Some(step) = &self.step {
+            write!(formatter, ", step {step}")?;
+        }
+        match &self.cause {
+            Cause::Refused(refusal) => write!(formatter, ": {refusal}"),
+            Cause::Unexpected { message, .. } => write!(formatter, ": {message}"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
