@@ -4,6 +4,7 @@ use super::server::Server;
 use super::{fly, options};
 use db_model::batch::flight::{Flight, FlightError};
 use db_model::connect::{self, ConnectError};
+use nexus_tests::proxy::Proxy;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -131,6 +132,22 @@ async fn a_server_that_is_read_only_is_passed_over() {
     assert!(
         matches!(refused, Err(FlightError::Refused { index: 0, error }) if error.sqlstate == "25006")
     );
+}
+
+#[tokio::test]
+async fn a_stream_in_pieces_is_taken_back_whole() {
+    let server = Server::shared();
+    let proxy = Proxy::start(&server.socket_url(&server.database()))
+        .await
+        .unwrap();
+    for piece in [1, 7, 100] {
+        proxy.pieces(piece);
+        let mut flight = Flight::connect(&options(proxy.url())).await.unwrap();
+        let answers = fly(&mut flight, &["select 'a'", "select 'b'"])
+            .await
+            .unwrap();
+        assert_eq!(answers[1].rows[0].value(0), Some(&b"b"[..]));
+    }
 }
 
 /// Makes an authority and a certificate for `localhost` in the server's folder.

@@ -82,7 +82,7 @@ async fn a_pool_fails_in_time_while_the_database_is_away_and_recovers() {
         assert!(began.elapsed() < Duration::from_secs(5));
     }
     server.run();
-    fly(&mut *writes.get().await.unwrap(), &["select 1"])
+    fly(&mut writes.get().await.unwrap(), &["select 1"])
         .await
         .unwrap();
     pid(&mut reads.get().await.unwrap()).await;

@@ -9,6 +9,8 @@ mod cache;
 mod error;
 mod self_test;
 mod state;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use answer::{Answer, Column, Field, Row};
