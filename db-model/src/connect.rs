@@ -5,6 +5,7 @@
 
 mod options;
 mod stream;
+mod text;
 mod tls;
 
 use crate::types::limits;

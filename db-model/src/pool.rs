@@ -201,6 +201,9 @@ impl Link for Reader {
     }
 
     async fn check(&mut self) -> bool {
+        // One turn for the runtime to hear from the socket, and one for the driver to read it.
+        tokio::task::yield_now().await;
+        tokio::task::yield_now().await;
         if !self.driver.is_finished() && !self.shared.is_answered() {
             // Its answer comes after all others; only then is the status that of the session.
             return self.session.batch_execute("").await.is_ok() && self.shared.is_idle();

@@ -1,1 +1,3 @@
 //! The harness of the suites.
+
+pub mod proxy;

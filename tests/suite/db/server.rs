@@ -4,10 +4,12 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 const BINARIES: &str = "/usr/lib/postgresql/15/bin";
+static SHARED: Mutex<Weak<Server>> = Mutex::new(Weak::new());
 static DATABASES: AtomicU32 = AtomicU32::new(0);
 
 /// A server on a socket and a loopback port, ended with this value.
@@ -47,6 +49,16 @@ fn free_port() -> u16 {
 }
 
 impl Server {
+    /// A server that tests running at the same time share; it ends with the last of them.
+    pub fn shared() -> Arc<Self> {
+        let mut shared = SHARED.lock().unwrap();
+        shared.upgrade().unwrap_or_else(|| {
+            let server = Arc::new(Self::start("", &[]));
+            *shared = Arc::downgrade(&server);
+            server
+        })
+    }
+
     /// Starts a server that trusts local sockets and asks `hba` for everything else.
     pub fn start(hba: &str, settings: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
@@ -181,20 +193,17 @@ impl Server {
             self.port
         )
     }
-
-    pub fn socket_path(&self) -> PathBuf {
-        self.folder.path().join(format!(".s.PGSQL.{}", self.port))
-    }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         if let Some(mut child) = self.process.take() {
             // Immediate shutdown; the folder goes away with it.
-            let _ = Command::new("kill")
+            Command::new("kill")
                 .args(["-QUIT", &child.id().to_string()])
-                .status();
-            let _ = child.wait();
+                .status()
+                .ok();
+            child.wait().ok();
         }
     }
 }

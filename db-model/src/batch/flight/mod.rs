@@ -9,6 +9,8 @@ mod cache;
 mod error;
 mod self_test;
 mod state;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use answer::{Answer, Column, Field, Row};
@@ -139,6 +141,8 @@ impl Flight {
 
     /// Looks, without asking the server, whether it has closed the session.
     pub(crate) async fn check(&mut self) -> bool {
+        // Lets the runtime look at its sockets first: what it has not heard of, reading does not find.
+        tokio::task::yield_now().await;
         if self.is_clean() && std::future::poll_fn(|cx| Poll::Ready(self.is_gone(cx))).await {
             self.close();
         }
@@ -171,6 +175,10 @@ impl Flight {
     ) -> Result<Vec<Answer>, FlightError> {
         if !self.is_clean() {
             return Err(NotSent::Poisoned.into());
+        }
+        if std::future::poll_fn(|cx| Poll::Ready(self.is_gone(cx))).await {
+            self.close();
+            return Err(NotSent::Lost(Lost::Closed).into());
         }
         let pipeline = wire::encode(queries, plan, self.cache.closing())?;
         let Some(stream) = self.wire.as_mut() else {

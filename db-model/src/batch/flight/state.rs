@@ -242,13 +242,13 @@ pub(super) fn ends_session(received: &mut BytesMut) -> bool {
 fn next_message(received: &mut BytesMut) -> Result<Option<Message>, Lost> {
     let understood = |error: std::io::Error| Lost::protocol(error.to_string());
     // Parsing reserves room for what the header announces, so the header is looked at first.
-    if let Some(header) = Header::parse(received).map_err(understood)? {
-        if usize::try_from(header.len()).map_or(true, |length| length > limits::ANSWER_BYTES_MAX) {
-            return Err(Lost::protocol(format!(
-                "a message of {} bytes",
-                header.len()
-            )));
-        }
+    if let Some(header) = Header::parse(received).map_err(understood)?
+        && usize::try_from(header.len()).map_or(true, |length| length > limits::ANSWER_BYTES_MAX)
+    {
+        return Err(Lost::protocol(format!(
+            "a message of {} bytes",
+            header.len()
+        )));
     }
     Message::parse(received).map_err(understood)
 }

@@ -1,0 +1,308 @@
+//! Connecting: passwords, TLS, and which server is accepted.
+
+use super::server::Server;
+use super::{fly, options};
+use db_model::batch::flight::{Flight, FlightError};
+use db_model::connect::{self, ConnectError};
+use nexus_tests::proxy::Proxy;
+use std::path::PathBuf;
+use std::process::Command;
+
+async fn connects(url: &str) -> Result<(), ConnectError> {
+    let mut flight = Flight::connect(&options(url)).await?;
+    fly(&mut flight, &["select 1"]).await.unwrap();
+    Ok(())
+}
+
+fn reason(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    text
+}
+
+#[tokio::test]
+async fn passwords_are_proven_by_scram_and_md5() {
+    let server = Server::start(
+        "host all scram all scram-sha-256\nhost all md5 all md5\nhost all plain all password",
+        &[],
+    );
+    server.psql("postgres", "create role scram login password 's%cret word'");
+    server.psql(
+        "postgres",
+        "set password_encryption = md5; create role md5 login password 's%cret word'",
+    );
+    server.psql("postgres", "create role plain login password 's%cret word'");
+    for user in ["scram", "md5", "plain"] {
+        let url = |password: &str| {
+            format!(
+                "postgres://{user}:{password}@127.0.0.1:{}/postgres",
+                server.port
+            )
+        };
+        connects(&url("s%25cret%20word")).await.unwrap();
+        let error = connects(&url("wrong")).await.unwrap_err();
+        assert_eq!(
+            (error.sqlstate(), error.is_transient()),
+            (Some("28P01"), false),
+            "{user}"
+        );
+        let error = connects(&format!(
+            "postgres://{user}@127.0.0.1:{}/postgres",
+            server.port
+        ))
+        .await
+        .unwrap_err();
+        assert!(
+            reason(&error).contains("password missing") && !error.is_transient(),
+            "{}",
+            reason(&error)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_session_has_its_settings() {
+    let server = Server::shared();
+    let url = server.socket_url(&server.database());
+    let options = options(&url).application_name("nexus op 7");
+    let mut flight = Flight::connect(&options).await.unwrap();
+    let names = [
+        ("statement_timeout", "30s"),
+        ("lock_timeout", "5s"),
+        ("idle_in_transaction_session_timeout", "10s"),
+        ("client_connection_check_interval", "1s"),
+        ("timezone", "UTC"),
+        ("application_name", "nexus op 7"),
+        ("default_transaction_read_only", "off"),
+    ];
+    let client = connect::client(&options).await.unwrap();
+    for (name, value) in names {
+        let sql = format!("show {name}");
+        let answers = fly(&mut flight, &[&sql]).await.unwrap();
+        assert_eq!(
+            answers[0].rows[0].value(0),
+            Some(value.as_bytes()),
+            "{name}"
+        );
+        let row = client.query_one(&sql, &[]).await.unwrap();
+        assert_eq!(row.get::<_, &str>(0), value);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_read_only_is_passed_over() {
+    let reader = Server::start(
+        "host all all all trust",
+        &["default_transaction_read_only = on"],
+    );
+    let writer = Server::start("host all all all trust", &[]);
+    let one = format!("postgres://postgres@127.0.0.1:{}/postgres", reader.port);
+    for url in [one.clone(), reader.socket_url("postgres")] {
+        let error = connects(&url).await.unwrap_err();
+        assert!(
+            matches!(error, ConnectError::ReadOnly),
+            "{}",
+            reason(&error)
+        );
+        assert!(error.is_transient());
+        assert!(matches!(
+            connect::client(&options(&url)).await,
+            Err(ConnectError::ReadOnly)
+        ));
+    }
+    connects(&format!("{one}?target_session_attrs=any"))
+        .await
+        .unwrap();
+    connects(&format!("{one}?target_session_attrs=read-only"))
+        .await
+        .unwrap();
+    let list = format!(
+        "postgres://postgres@127.0.0.1:{},127.0.0.1:{}/postgres",
+        reader.port, writer.port
+    );
+    let mut flight = Flight::connect(&options(&list)).await.unwrap();
+    fly(&mut flight, &["create table here ()"]).await.unwrap();
+    assert_eq!(writer.psql("postgres", "select count(*) from here"), "0");
+    let refused = Flight::connect(&options(&format!("{one}?target_session_attrs=any"))).await;
+    let refused = fly(&mut refused.unwrap(), &["create table there ()"]).await;
+    assert!(
+        matches!(refused, Err(FlightError::Refused { index: 0, error }) if error.sqlstate == "25006")
+    );
+}
+
+#[tokio::test]
+async fn a_stream_in_pieces_is_taken_back_whole() {
+    let server = Server::shared();
+    let proxy = Proxy::start(&server.socket_url(&server.database()))
+        .await
+        .unwrap();
+    for piece in [1, 7, 100] {
+        proxy.pieces(piece);
+        let mut flight = Flight::connect(&options(proxy.url())).await.unwrap();
+        let answers = fly(&mut flight, &["select 'a'", "select 'b'"])
+            .await
+            .unwrap();
+        assert_eq!(answers[1].rows[0].value(0), Some(&b"b"[..]));
+    }
+}
+
+/// Makes an authority and a certificate for `localhost` in the server's folder.
+fn certify(server: &Server) -> PathBuf {
+    let script = "cd $0 && openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.pem \
+        && openssl req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout server.key -out server.csr \
+        && printf 'subjectAltName=DNS:localhost' > names \
+        && openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.crt \
+        && chown postgres server.key server.crt && chmod 600 server.key";
+    let made = Command::new("sh")
+        .args(["-c", script])
+        .arg(server.folder())
+        .output()
+        .unwrap();
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+    server.folder().join("ca.pem")
+}
+
+#[tokio::test]
+async fn tls_is_what_sslmode_says() {
+    let mut server = Server::start("host all all all scram-sha-256", &[]);
+    server.psql("postgres", "create role ann login password 'secret'");
+    let url = |host: &str, more: &str| {
+        format!(
+            "postgres://ann:secret@{host}:{}/postgres?{more}",
+            server.port
+        )
+    };
+    let error = connects(&url("localhost", "sslmode=require"))
+        .await
+        .unwrap_err();
+    assert!(
+        reason(&error).contains("does not support TLS"),
+        "{}",
+        reason(&error)
+    );
+    connects(&url("localhost", "sslmode=prefer")).await.unwrap();
+
+    let ca = certify(&server);
+    let other = Server::start("", &[]);
+    let other_ca = certify(&other);
+    let folder = server.folder().display().to_string();
+    for (name, file) in [
+        ("ssl_cert_file", "server.crt"),
+        ("ssl_key_file", "server.key"),
+    ] {
+        server.psql(
+            "postgres",
+            &format!("alter system set {name} = '{folder}/{file}'"),
+        );
+    }
+    server.psql("postgres", "alter system set ssl = on");
+    server.stop("fast");
+    server.run();
+
+    let url = |host: &str, more: &str| {
+        format!(
+            "postgres://ann:secret@{host}:{}/postgres?{more}",
+            server.port
+        )
+    };
+    let with = |mode: &str, ca: &PathBuf| format!("sslmode={mode}&sslrootcert={}", ca.display());
+    for mode in [
+        "sslmode=disable",
+        "sslmode=prefer",
+        "sslmode=require",
+        "sslmode=require&channel_binding=require",
+    ] {
+        let mut flight = Flight::connect(&options(&url("127.0.0.1", mode)))
+            .await
+            .unwrap();
+        let ssl = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
+        let answers = fly(&mut flight, &[ssl]).await.unwrap();
+        let encrypted = u8::from(mode != "sslmode=disable");
+        assert_eq!(
+            answers[0].rows[0].value(0),
+            Some(&[encrypted][..]),
+            "{mode}"
+        );
+    }
+    let error = connects(&url("127.0.0.1", "sslmode=disable&channel_binding=require"))
+        .await
+        .unwrap_err();
+    assert!(
+        reason(&error).contains("channel binding"),
+        "{}",
+        reason(&error)
+    );
+    connects(&url("localhost", &with("verify-full", &ca)))
+        .await
+        .unwrap();
+    connects(&url("127.0.0.1", &with("verify-ca", &ca)))
+        .await
+        .unwrap();
+    connects(&url("127.0.0.1", &with("require", &ca)))
+        .await
+        .unwrap();
+    let wrong_name = connects(&url("127.0.0.1", &with("verify-full", &ca)))
+        .await
+        .unwrap_err();
+    assert!(
+        reason(&wrong_name).contains("not valid for"),
+        "{}",
+        reason(&wrong_name)
+    );
+    for mode in ["prefer", "require", "verify-ca", "verify-full"] {
+        let error = connects(&url("localhost", &with(mode, &other_ca)))
+            .await
+            .unwrap_err();
+        assert!(
+            reason(&error).contains("UnknownIssuer") || reason(&error).contains("BadSignature"),
+            "{}",
+            reason(&error)
+        );
+    }
+    let error = Flight::connect(&options(&url(
+        "localhost",
+        &with("require", &"/nowhere".into()),
+    )))
+    .await
+    .unwrap_err();
+    assert!(matches!(error, ConnectError::RootCertificate { .. }));
+    connect::client(&options(&url("localhost", &with("verify-full", &ca))))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn many_large_batches_fly_over_tls() {
+    let mut server = Server::start("host all all all trust", &[]);
+    certify(&server);
+    let folder = server.folder().display().to_string();
+    server.psql(
+        "postgres",
+        &format!("alter system set ssl_cert_file = '{folder}/server.crt'"),
+    );
+    server.psql(
+        "postgres",
+        &format!("alter system set ssl_key_file = '{folder}/server.key'"),
+    );
+    server.psql("postgres", "alter system set ssl = on");
+    server.stop("fast");
+    server.run();
+    let url = format!(
+        "postgres://postgres@127.0.0.1:{}/postgres?sslmode=require",
+        server.port
+    );
+    let mut flight = Flight::connect(&options(&url)).await.unwrap();
+    let text = "x".repeat(1000);
+    let batch = vec![super::with_text("select $1::text || $1::text", &text); 10_000];
+    for _ in 0..2 {
+        assert_eq!(flight.fly(&batch, super::SOON).await.unwrap().len(), 10_000);
+    }
+}
