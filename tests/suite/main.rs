@@ -1,5 +1,9 @@
-//! The suites, one module per group.
+//! The one test binary: every suite is a module of it.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that meets the unexpected fails at that line"
+)]
 
 mod db;
+mod sagas;

@@ -1,6 +1,7 @@
 //! What the database layer promises, against a real PostgreSQL.
 
 mod connect;
+mod embedded;
 mod flight;
 mod lost;
 mod pool;

@@ -1,0 +1,214 @@
+//! A database per test, copied from a template that has the schema.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use db_model::connect::{self, ConnectOptions};
+use db_model::pool::PoolOptions;
+use db_model::{Database, books, migrate};
+use tokio::sync::OnceCell;
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+use crate::server;
+
+/// The lock under which one process at a time makes the template.
+const TEMPLATE_LOCK: i64 = 0x7465_6d70_6c61_7465;
+
+/// How many projects the template's fleet may hold.
+pub const FLEET_PROJECTS: i64 = 1_000;
+
+static TEMPLATE: OnceCell<String> = OnceCell::const_new();
+static COUNT: AtomicU64 = AtomicU64::new(0);
+
+/// A database of one test. The test must end in [`TestDatabase::assert_books_balance`].
+#[derive(Debug)]
+pub struct TestDatabase {
+    options: ConnectOptions,
+    name: String,
+    balanced: AtomicBool,
+}
+
+impl TestDatabase {
+    /// A database with the schema, the fleet's quota row, and nothing else.
+    pub async fn new() -> Self {
+        let template = TEMPLATE.get_or_init(template).await;
+        let admin = server::options().await;
+        let client = connect::client(&admin).await.unwrap();
+        let name = format!(
+            "t_{}_{}",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
+        client
+            .batch_execute(&format!("CREATE DATABASE {name} TEMPLATE {template}"))
+            .await
+            .unwrap();
+        Self {
+            options: admin.with_database(&name),
+            name,
+            balanced: AtomicBool::new(false),
+        }
+    }
+
+    /// How to reach it.
+    pub fn options(&self) -> ConnectOptions {
+        self.options.clone()
+    }
+
+    /// Its name on the server.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The pools of a new process on it.
+    pub fn pools(&self) -> Database {
+        self.pools_with(self.options())
+    }
+
+    /// The same by another way, such as through a proxy.
+    pub fn pools_with(&self, options: ConnectOptions) -> Database {
+        let pools = PoolOptions {
+            write_size: 8,
+            read_size: 4,
+            wait: Duration::from_secs(10),
+        };
+        Database::new(options, &pools, Uuid::now_v7())
+    }
+
+    /// A plain session for looking and meddling.
+    pub async fn client(&self) -> Client {
+        connect::client(&self.options).await.unwrap()
+    }
+
+    /// The first column of the one row of a query.
+    pub async fn number(&self, sql: &str) -> i64 {
+        self.client()
+            .await
+            .query_one(sql, &[])
+            .await
+            .unwrap()
+            .get(0)
+    }
+
+    /// What holds after every test: counters equal rows, no orphan, no undo that failed, and no
+    /// transaction or advisory lock left open.
+    pub async fn assert_books_balance(&self) {
+        let pools = self.pools();
+        let report = books::check(&pools.writes).await.unwrap();
+        assert!(report.balanced(), "the books do not balance: {report:#?}");
+        let stuck = self
+            .number("SELECT count(*) FROM saga WHERE state = 'stuck'")
+            .await;
+        assert_eq!(stuck, 0, "sagas are stuck");
+        let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                    AND state LIKE 'idle in transaction%'";
+        self.eventually("no transaction is open", async || {
+            self.number(open).await == 0
+        })
+        .await;
+        let locks = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database \
+                     WHERE l.locktype = 'advisory' AND d.datname = current_database()";
+        assert_eq!(self.number(locks).await, 0, "advisory locks are held");
+        self.balanced.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits, for at most 30 s, until a condition holds.
+    pub async fn eventually(&self, what: &str, condition: impl AsyncFn() -> bool) {
+        crate::eventually(what, condition).await;
+    }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        let checked = self.balanced.load(Ordering::Relaxed);
+        assert!(
+            checked || std::thread::panicking(),
+            "a test ended without a look at the books: call assert_books_balance()"
+        );
+    }
+}
+
+/// The name of the template for this schema, made if there is none yet.
+async fn template() -> String {
+    let admin = server::options().await;
+    let client = connect::client(&admin).await.unwrap();
+    let lock = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL lock_timeout = 0; \
+                SET LOCAL statement_timeout = 0;";
+    client
+        .batch_execute(&format!(
+            "{lock} SELECT pg_advisory_xact_lock({TEMPLATE_LOCK})"
+        ))
+        .await
+        .unwrap();
+    let maker = connect::client(&admin).await.unwrap();
+    drop_leftovers(&maker).await;
+    let name = format!("template_{:016x}", schema_hash());
+    let known = maker
+        .query("SELECT 1 FROM pg_database WHERE datname = $1", &[&name])
+        .await
+        .unwrap();
+    if known.is_empty() {
+        let raw = format!("raw_{}", std::process::id());
+        maker
+            .batch_execute(&format!("CREATE DATABASE {raw}"))
+            .await
+            .unwrap();
+        migrate::run(&admin.clone().with_database(&raw), FLEET_PROJECTS)
+            .await
+            .unwrap();
+        let ended = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1";
+        crate::eventually("the migration's sessions end", async || {
+            maker
+                .query_one(ended, &[&raw])
+                .await
+                .unwrap()
+                .get::<_, i64>(0)
+                == 0
+        })
+        .await;
+        maker
+            .batch_execute(&format!("ALTER DATABASE {raw} RENAME TO {name}"))
+            .await
+            .unwrap();
+        let close = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false");
+        maker.batch_execute(&close).await.unwrap();
+    }
+    client.batch_execute("COMMIT").await.unwrap();
+    name
+}
+
+/// Drops the databases of test processes that are gone: at the next start, for a drop takes long.
+async fn drop_leftovers(client: &Client) {
+    let names = "SELECT datname FROM pg_database WHERE datname ~ '^(t|raw)_[0-9]+'";
+    for row in client.query(names, &[]).await.unwrap() {
+        let name: String = row.get(0);
+        let pid = name.split('_').nth(1).unwrap();
+        if !std::path::Path::new("/proc").join(pid).exists() {
+            client
+                .batch_execute(&format!("DROP DATABASE {name} WITH (FORCE)"))
+                .await
+                .unwrap();
+        }
+    }
+}
+
+/// A hash over all migrations.
+fn schema_hash() -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    for file in migration_files() {
+        std::fs::read(file).unwrap().hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+fn migration_files() -> Vec<std::path::PathBuf> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../db-model/migrations");
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path().join("up.sql"))
+        .collect();
+    files.sort();
+    files
+}

@@ -1,0 +1,3 @@
+//! The engine and the sagas, each over every commit of its way.
+
+mod outcomes;
