@@ -4,6 +4,9 @@ use super::server::Server;
 use super::{SOON, fly, int, options, query, with_ints, with_text};
 use db_model::batch::flight::{Flight, FlightError, Lost, NotSent};
 use db_model::types::limits;
+use diesel::deserialize::FromSqlRow;
+use diesel::pg::Pg;
+use diesel::sql_types::{Array, Integer, Nullable, Text};
 use nexus_tests::proxy::{Proxy, Traffic, Trouble};
 use std::time::Duration;
 
@@ -151,6 +154,23 @@ async fn an_error_after_rows_is_the_error() {
     assert_eq!(error.sqlstate, "22012");
     assert!(flight.is_clean());
     assert_eq!(server.psql(&database, "select count(*) from item"), "0");
+}
+
+#[tokio::test]
+async fn diesel_reads_the_rows() {
+    let server = Server::shared();
+    let (mut flight, _) = prepared(&server).await;
+    let sql = "select 7 as id, null::text as note, 'web' as name, '{1,2}'::int[] as parts";
+    let answers = fly(&mut flight, &[sql]).await.unwrap();
+    let row = &answers[0].rows[0];
+    let read = <(i32, Option<String>, String, Vec<i32>) as FromSqlRow<
+        (Integer, Nullable<Text>, Text, Array<Integer>),
+        Pg,
+    >>::build_from_row(row);
+    assert_eq!(read.unwrap(), (7, None, "web".to_owned(), vec![1, 2]));
+    assert_eq!(row.columns()[2].name, "name");
+    let failed = <(i32, String) as FromSqlRow<(Integer, Text), Pg>>::build_from_row(row);
+    assert!(failed.is_err(), "NULL is not a string");
 }
 
 #[tokio::test]

@@ -160,6 +160,21 @@ async fn a_reader_with_an_open_transaction_never_goes_back() {
 }
 
 #[tokio::test]
+async fn a_reader_whose_query_nobody_awaited_is_kept() {
+    let server = Server::shared();
+    let (_, reads) = pools(&server.socket_url(&server.database()));
+    let mut reader = reads.get().await.unwrap();
+    let first = pid(&mut reader).await;
+    tokio::select! {
+        biased;
+        _ = reader.batch_execute("select pg_sleep(0.3)") => panic!("it sleeps"),
+        () = tokio::time::sleep(Duration::from_millis(100)) => {}
+    }
+    drop(reader);
+    assert_eq!(pid(&mut reads.get().await.unwrap()).await, first);
+}
+
+#[tokio::test]
 async fn a_reader_refuses_to_write() {
     let server = Server::shared();
     let (_, reads) = pools(&server.socket_url(&server.database()));
