@@ -1,1 +1,3 @@
 //! The database of Nexus.
+
+pub mod embedded;

@@ -1,0 +1,3 @@
+//! What the database layer promises, against a real PostgreSQL.
+
+mod embedded;

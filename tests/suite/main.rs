@@ -1,0 +1,8 @@
+//! The one test binary: every suite is a module of it.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that meets the unexpected fails at that line"
+)]
+
+mod db;
