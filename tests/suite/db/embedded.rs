@@ -149,7 +149,10 @@ impl Drop for Folder {
             let log = std::fs::read_to_string(self.home().join("server.log")).unwrap_or_default();
             eprintln!("the server's log of {}:\n{log}", self.home().display());
         }
-        while let Some(pid) = self.server() {
+        let begin = Instant::now();
+        while let Some(pid) = self.server()
+            && begin.elapsed() < Duration::from_secs(10)
+        {
             signal(pid, Signal::QUIT);
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -214,6 +217,8 @@ impl Service {
         ]);
         command
             .env(CHILD, folder.data_dir())
+            .env("PGPORT", "1")
+            .env("LC_ALL", "none")
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());

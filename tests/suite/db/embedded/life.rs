@@ -151,6 +151,13 @@ async fn a_second_process_joins_and_the_last_one_stops_the_server() {
     let mut other = Service::start(&folder, None, None);
     assert_eq!(other.report(), "adopted false");
     let server = folder.server();
+    let environment = std::fs::read(format!("/proc/{}/environ", server.unwrap())).unwrap();
+    let environment: Vec<_> = environment.split(|byte| *byte == 0).collect();
+    assert!(environment.contains(&b"LC_ALL=C".as_slice()));
+    assert!(
+        !environment.contains(&b"PGPORT=1".as_slice()),
+        "the service's environment reached the server"
+    );
     let embedded = embedded::join(folder.options()).await.unwrap().unwrap();
     assert!(embedded.adopted());
     assert_eq!(folder.server(), server);
@@ -302,9 +309,17 @@ async fn a_stop_after_the_server_died_says_so() {
 
 #[tokio::test]
 async fn a_stale_pid_file_is_removed_and_its_stranger_left_alone() {
-    let mut dead = Command::new("true").spawn().unwrap();
-    let mut zombie = Command::new("true").spawn().unwrap();
-    let mut stranger = Command::new("sleep").arg("100").spawn().unwrap();
+    // Of the server's user: PostgreSQL itself already sees through a process that it may not signal.
+    let user = Folder::seeded().await.home().metadata().unwrap().uid();
+    let spawn = |program: &mut Command| {
+        if is_root() {
+            program.uid(user);
+        }
+        program.spawn().unwrap()
+    };
+    let mut dead = spawn(&mut Command::new("true"));
+    let mut zombie = spawn(&mut Command::new("true"));
+    let mut stranger = spawn(Command::new("sleep").arg("100"));
     dead.wait().unwrap();
     let state = |pid| std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     until("it is a zombie", || state(zombie.id()).contains(") Z ")).await;
