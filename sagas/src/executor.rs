@@ -18,6 +18,7 @@ use uuid::Uuid;
 use crate::definition::{Definition, Saga, Subject};
 use crate::engine::drive::{Ended, drive};
 use crate::engine::lease::{self, Health};
+use crate::engine::quiet;
 use crate::engine::recover::{self, Recovered};
 use crate::engine::run::Run;
 use crate::failure::Failure;
@@ -114,6 +115,7 @@ impl Executor {
     /// # Errors
     /// [`StartError`], when the database gives no answer.
     pub async fn start(database: Database, options: ExecutorOptions) -> Result<Self, StartError> {
+        quiet::install();
         lease::register(&database, options.lease).await?;
         let executor = Self(Arc::new(Inner {
             intake: Arc::new(Semaphore::new(options.sagas_running_max)),

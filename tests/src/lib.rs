@@ -6,7 +6,9 @@
 )]
 
 pub mod database;
+pub mod fixture;
 pub mod proxy;
+pub mod script;
 pub mod server;
 
 pub use database::TestDatabase;

@@ -131,14 +131,15 @@ pub struct Adopted {
 }
 
 /// Takes over at most `limit` unfinished sagas that nobody runs: their owner is not alive, or it is
-/// this executor and they are not among those that it is `running`, as when the reply to an insert
-/// was lost together with the lease. Only definitions of `definitions` (`name:hash`) are taken.
+/// this executor, they are not among those that it is `running`, and they were asked for before
+/// `settled`, as when the reply to an insert was lost together with the lease. Only definitions of `definitions` (`name:hash`) are taken.
 ///
 /// SKIP LOCKED leaves out a saga whose old owner still has a batch under way; the caller comes again.
 /// The update asks once more whether the saga has ended, for it may have while this waited.
 pub fn adopt(
     executor_id: Uuid,
     running: Vec<Uuid>,
+    settled: DateTime<Utc>,
     definitions: Vec<String>,
     limit: i64,
 ) -> Step<Vec<Adopted>> {
@@ -147,7 +148,7 @@ pub fn adopt(
          WHERE id IN (\
          SELECT s.id FROM saga s WHERE s.time_finished IS NULL \
          AND s.name || ':' || s.definition_hash = ANY($2) \
-         AND ((s.executor_id = $1 AND s.id <> ALL($4)) \
+         AND ((s.executor_id = $1 AND s.id <> ALL($4) AND s.time_created < $5) \
          OR NOT EXISTS (SELECT 1 FROM executor e WHERE e.id = s.executor_id \
          AND e.time_ended IS NULL AND e.time_lease_expires > clock_timestamp())) \
          AND EXISTS (SELECT 1 FROM executor e WHERE e.id = $1 \
@@ -159,6 +160,7 @@ pub fn adopt(
     .bind::<SqlUuid, _>(executor_id)
     .bind::<Array<Text>, _>(definitions)
     .bind::<BigInt, _>(limit)
-    .bind::<Array<SqlUuid>, _>(running);
+    .bind::<Array<SqlUuid>, _>(running)
+    .bind::<Timestamptz, _>(settled);
     Step::rows("saga.adopt", update)
 }

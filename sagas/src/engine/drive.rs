@@ -85,8 +85,8 @@ pub async fn drive(run: Arc<Run>, events: Vec<SagaEvent>) -> Ended {
 /// Lets steno run the saga to its end.
 async fn execute(run: &Arc<Run>, events: &[SagaEvent]) -> Result<SagaResult, String> {
     let saga_id = SagaId::from_untyped_uuid(run.fence.saga_id);
-    let (dag, actions) = dag::build(&run.definition)?;
-    let events = log::from_rows(saga_id, events)?;
+    let (dag, actions, start) = dag::build(&run.definition)?;
+    let events = log::from_rows(saga_id, events, start)?;
     // steno logs graphs and parameters at info; what is worth saying is said here.
     let logger = slog::Logger::root(slog::Discard, slog::o!());
     let client = steno::sec(logger, Arc::new(Store(Arc::clone(run))));

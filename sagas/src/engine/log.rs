@@ -106,10 +106,29 @@ pub fn to_row(event: &SagaNodeEvent) -> NewEvent {
 
 /// The rows of a saga as steno's events.
 ///
+/// steno has a node of its own before the first and one behind the last. Neither does anything, so
+/// nothing of them is written; but steno refuses a log in which a node comes before what it depends
+/// on, so the first one's are put in here, under the id `start`.
+///
 /// steno refuses to resume a node that ended without having started; the one case in which that
 /// could be missing is a `started` that was to ride along and did not, so it is put in.
-pub fn from_rows(saga_id: SagaId, rows: &[SagaEvent]) -> Result<Vec<SagaNodeEvent>, String> {
+pub fn from_rows(
+    saga_id: SagaId,
+    rows: &[SagaEvent],
+    start: u32,
+) -> Result<Vec<SagaNodeEvent>, String> {
     let mut events = Vec::new();
+    if !rows.is_empty() {
+        let began = [
+            SagaNodeEventType::Started,
+            SagaNodeEventType::Succeeded(Arc::new(Value::Null)),
+        ];
+        events.extend(began.map(|event_type| SagaNodeEvent {
+            saga_id,
+            node_id: start.into(),
+            event_type,
+        }));
+    }
     for row in rows {
         let node_id = u32::try_from(row.node_id)
             .map_err(|_| format!("event of node {}: no such node", row.node_id))?

@@ -5,12 +5,14 @@
 //! - `drive`: one steno executor for one saga, from its log to its end.
 //! - `recover`: taking over what nobody runs.
 //! - `lease`: being alive.
+//! - `quiet`: what steno says when one of its executors was ended.
 
 mod action;
 mod dag;
 pub mod drive;
 pub mod lease;
 mod log;
+pub mod quiet;
 pub mod recover;
 pub mod run;
 mod store;

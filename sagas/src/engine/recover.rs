@@ -12,7 +12,8 @@ use db_model::batch::{Batch, BatchError};
 use db_model::model::SagaEvent;
 use db_model::query::saga::Adopted;
 use db_model::query::{executor, saga, saga_event};
-use db_model::types::limits::DATABASE_RESTART_GRACE;
+use db_model::types::limits::{DATABASE_RESTART_GRACE, SAGA_SETTLED_AGE};
+use db_model::types::time;
 use uuid::Uuid;
 
 use crate::registry;
@@ -59,6 +60,9 @@ pub async fn end_dead(database: &Database, heartbeat: Duration) -> Result<(), Ba
 
 /// Takes over at most `limit` sagas, and reads their logs.
 ///
+/// `running` was read before this is called, so a saga submitted since is in it no more than in the
+/// database's answer; its age keeps it out.
+///
 /// # Errors
 /// [`BatchError`]. Sagas that were taken over and whose logs could not be read are taken over again
 /// the next time, for they are this executor's and not among those that are running.
@@ -73,7 +77,8 @@ pub async fn adopt(
         .map(|d| format!("{}:{}", d.name, d.hash))
         .collect();
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let adopt = Batch::new().step(saga::adopt(id, running, definitions, limit));
+    let settled = time::now() - SAGA_SETTLED_AGE;
+    let adopt = Batch::new().step(saga::adopt(id, running, settled, definitions, limit));
     let (adopted,) = adopt.commit(&database.writes).await?;
     if adopted.is_empty() {
         return Ok(Vec::new());

@@ -202,6 +202,11 @@ impl Run {
         if self.is_lost() {
             return Err(LostSaga);
         }
+        let place = usize::try_from(event.node_id).unwrap_or(usize::MAX);
+        // steno's own first and last node do nothing that a recovery would have to know.
+        let Some(node) = self.definition.nodes.get(place) else {
+            return Ok(());
+        };
         {
             let mut log = lock(&self.log);
             if log.has(event.node_id, event.kind) {
@@ -213,11 +218,7 @@ impl Run {
                 return Ok(());
             }
         }
-        let label = self
-            .definition
-            .nodes
-            .get(usize::try_from(event.node_id).unwrap_or(usize::MAX));
-        let what = format!("{}/{}", label.map_or("", |node| node.name), event.kind);
+        let what = format!("{}/{}", node.name, event.kind);
         self.probe(Commit::Event, &what, Side::Before)?;
         loop {
             // The saga's row first: its lock is taken for the update at once, and not shared before.
