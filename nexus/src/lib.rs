@@ -1,1 +1,15 @@
-//! The service.
+//! The service: HTTP API, command line and server of Nexus.
+//!
+//! Knows HTTP; leaves SQL to `db_model` and every change of more than one step to `sagas`.
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")
+)]
+
+pub mod api;
+pub mod app;
+pub mod config;
+pub mod endpoint;
+pub mod http;
+pub mod openapi;
+pub mod router;

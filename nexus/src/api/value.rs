@@ -1,0 +1,100 @@
+//! Values that many bodies hold: times and whole numbers.
+
+use std::fmt;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
+
+/// A time: RFC 3339, UTC, microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ToSchema)]
+#[schema(value_type = String, format = DateTime, examples("2026-01-31T12:00:00.000000Z"))]
+pub struct Timestamp(pub DateTime<Utc>);
+
+impl From<DateTime<Utc>> for Timestamp {
+    fn from(time: DateTime<Utc>) -> Self {
+        Self(time)
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // Always six digits, so that two times compare as texts as they do as times.
+        serializer.collect_str(&self.0.to_rfc3339_opts(SecondsFormat::Micros, true))
+    }
+}
+
+/// A whole number as JSON knows it: `42` and `42.0` are the same, `42.5` is none.
+///
+/// A number beyond what fits is kept at the end of the range, so that the rule that bounds it, and
+/// not the reader, refuses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Whole(pub i64);
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_i64(WholeVisitor)
+    }
+}
+
+struct WholeVisitor;
+
+impl Visitor<'_> for WholeVisitor {
+    type Value = Whole;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a whole number")
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Whole, E> {
+        Ok(Whole(value))
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Whole, E> {
+        Ok(Whole(i64::try_from(value).unwrap_or(i64::MAX)))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Whole, E> {
+        if value.fract() == 0.0 {
+            // The cast keeps to the range of i64.
+            Ok(Whole(value as i64))
+        } else {
+            Err(E::invalid_type(de::Unexpected::Float(value), &self))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_six_digits_and_z() {
+        let time = DateTime::from_timestamp(0, 0).unwrap();
+        let text = serde_json::to_string(&Timestamp(time)).unwrap();
+        assert_eq!(text, "\"1970-01-01T00:00:00.000000Z\"");
+    }
+
+    #[test]
+    fn whole_numbers_are_read_and_others_refused() {
+        for (text, value) in [
+            ("42", 42),
+            ("42.0", 42),
+            ("-1", -1),
+            ("4.2e1", 42),
+            ("18446744073709551615", i64::MAX),
+            ("1e300", i64::MAX),
+            ("-1e300", i64::MIN),
+        ] {
+            assert_eq!(
+                serde_json::from_str::<Whole>(text).unwrap().0,
+                value,
+                "{text}"
+            );
+        }
+        for text in ["1.5", "\"1\"", "true", "null", "[]", "1e400"] {
+            assert!(serde_json::from_str::<Whole>(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Instances of all projects.
+
+pub mod list;

@@ -1,0 +1,4 @@
+//! The fleet's quota.
+
+pub mod update;
+pub mod view;

@@ -1,0 +1,6 @@
+//! Instances of a project.
+
+pub mod create;
+pub mod delete;
+pub mod list;
+pub mod view;

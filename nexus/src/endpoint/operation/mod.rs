@@ -1,0 +1,4 @@
+//! Operations.
+
+pub mod list;
+pub mod view;

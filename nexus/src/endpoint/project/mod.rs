@@ -1,0 +1,6 @@
+//! Projects.
+
+pub mod create;
+pub mod delete;
+pub mod list;
+pub mod view;

@@ -1,0 +1,4 @@
+//! A project's quota.
+
+pub mod update;
+pub mod view;

@@ -1,0 +1,3 @@
+//! The version.
+
+pub mod view;
