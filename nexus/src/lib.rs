@@ -6,10 +6,16 @@
     allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")
 )]
 
+pub mod admin;
 pub mod api;
 pub mod app;
+pub mod background;
+pub mod cli;
 pub mod config;
+pub mod database;
 pub mod endpoint;
 pub mod http;
 pub mod openapi;
 pub mod router;
+pub mod server;
+pub mod telemetry;

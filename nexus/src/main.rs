@@ -1,3 +1,7 @@
 //! The binary `nexus`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    nexus::cli::main()
+}

@@ -1,0 +1,70 @@
+//! The admin listener: whether the process lives, and whether it can serve.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Serialize;
+
+use crate::app::App;
+use crate::config::{READY_WAIT_MAX, REQUEST_WAIT_MAX};
+use crate::http::edge;
+use crate::http::error::chain;
+
+/// The admin listener's routes.
+pub fn build(app: App) -> Router {
+    let routes = Router::new()
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .with_state(app);
+    edge::wrap(routes, REQUEST_WAIT_MAX)
+}
+
+/// What is missing.
+#[derive(Debug, Serialize)]
+struct Missing {
+    what: &'static str,
+    detail: String,
+}
+
+/// 200 for as long as the process answers at all.
+async fn healthz() -> Response {
+    Json(serde_json::json!({"healthy": true})).into_response()
+}
+
+/// 200 when the service can do what it is asked for, 503 with what is missing otherwise.
+async fn readyz(State(app): State<App>) -> Response {
+    let mut missing = Vec::new();
+    let ping = app.database().ping();
+    let database = match tokio::time::timeout(READY_WAIT_MAX, ping).await {
+        Ok(answer) => answer.map_err(|error| chain(&error)),
+        Err(_) => Err(format!("no answer within {} s", READY_WAIT_MAX.as_secs())),
+    };
+    missing.extend(database.err().map(|detail| Missing {
+        what: "database",
+        detail,
+    }));
+    let executor = app.executor().ready();
+    missing.extend(executor.err().map(|detail| Missing {
+        what: "executor",
+        detail,
+    }));
+    if app.ending().is_cancelled() {
+        missing.push(Missing {
+            what: "process",
+            detail: "is shutting down".into(),
+        });
+    }
+    let ready = missing.is_empty();
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let body = serde_json::json!({"ready": ready, "missing": missing});
+    let mut response = (status, Json(body)).into_response();
+    // The body says more than a problem would.
+    response.extensions_mut().insert(edge::Complete);
+    response
+}

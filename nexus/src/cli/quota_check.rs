@@ -1,0 +1,71 @@
+//! `nexus quota check`
+
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use db_model::books::{self, Report};
+use db_model::pool::{PoolOptions, WritePool};
+
+use super::CommandResult;
+use super::args::DatabaseArgs;
+use crate::config::POOL_WAIT;
+use crate::database::{self, Data};
+
+/// What to check, and whether to mend.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// Set the counters to what the rows say; safe beside a running server.
+    #[arg(long, env = "NEXUS_REPAIR")]
+    repair: bool,
+}
+
+/// One connection for each pool is enough for one reader.
+const POOL_SIZE: u32 = 1;
+
+/// Compares, mends when asked to, and compares again.
+pub async fn run(args: Args) -> CommandResult {
+    let data = database::join(&args.database.config()).await?;
+    let result = check(&data, args.repair).await;
+    data.close().await?;
+    result
+}
+
+async fn check(data: &Data, repair: bool) -> CommandResult {
+    let pools = PoolOptions {
+        write_size: POOL_SIZE,
+        read_size: POOL_SIZE,
+        wait: POOL_WAIT,
+    };
+    let writes = WritePool::new(data.connect.clone(), &pools);
+    let mut text = String::new();
+    if repair {
+        for drift in books::repair(&writes).await? {
+            writeln!(text, "mended: {drift}")?;
+        }
+    }
+    let report = books::check(&writes).await?;
+    let balanced = report.balanced();
+    tell(&report, &mut text)?;
+    super::print(&text)?;
+    Ok(if balanced {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn tell(report: &Report, text: &mut String) -> std::fmt::Result {
+    for drift in &report.drifts {
+        writeln!(text, "drift: {drift}")?;
+    }
+    for orphan in &report.orphans {
+        writeln!(text, "orphan: {orphan}")?;
+    }
+    if report.balanced() {
+        writeln!(text, "The books balance.")
+    } else {
+        writeln!(text, "The books do not balance.")
+    }
+}

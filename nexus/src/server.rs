@@ -1,0 +1,276 @@
+//! A server, from its listeners to its end.
+//!
+//! Start: listeners, database, migrations, pools, executor, routes. End, within the grace: stop
+//! accepting, finish what runs, drain the executor, let go of the embedded database.
+
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum_server::Handle;
+use db_model::Database;
+use db_model::migrate::{self, MigrateError};
+use db_model::pool::PoolOptions;
+use sagas::{Executor, ExecutorOptions, StartError};
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::config::{Config, POOL_WAIT};
+use crate::database::{self, Data, DataError};
+use crate::http::error::chain;
+use crate::telemetry::{self, Output};
+use crate::{admin, router};
+
+/// Why a server did not start, or did not end well. Each is one line for a person.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The address is not to be had.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is no database.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The schema cannot be brought to this version.
+    #[error("cannot prepare the database")]
+    Migrate(#[from] MigrateError),
+    /// The executor does not start.
+    #[error("cannot start running operations")]
+    Executor(#[from] StartError),
+    /// Another process counts this one as dead and has taken its operations over.
+    #[error("this process has lost its lease and ends: others go on with its operations")]
+    Lost,
+    /// A listener broke.
+    #[error("serving HTTP")]
+    Serve(#[source] io::Error),
+}
+
+/// A server that is ready to answer.
+pub struct Server {
+    api: TcpListener,
+    admin: TcpListener,
+    api_address: SocketAddr,
+    admin_address: SocketAddr,
+    data: Data,
+    app: App,
+    drain_grace: Duration,
+}
+
+/// Starts a server, tells where it is, and runs it until `shutdown`.
+///
+/// # Errors
+/// [`ServerError`], when it does not start or does not end well.
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
+    let server = Server::start(config).await?;
+    server.announce();
+    server.run(shutdown).await
+}
+
+impl Server {
+    /// Starts a server. Connections wait until [`Server::run`].
+    ///
+    /// # Errors
+    /// [`ServerError`], when a part does not start.
+    pub async fn start(config: Config) -> Result<Self, ServerError> {
+        // The listeners first: a port in use shall cost nothing.
+        let (api, api_address) = listen(config.listen)?;
+        let (admin, admin_address) = listen(config.admin_listen)?;
+        let data = database::open(&config.database).await?;
+        match start_app(&config, &data).await {
+            Ok(app) => {
+                let drain_grace = config.drain_grace;
+                Ok(Self {
+                    api,
+                    admin,
+                    api_address,
+                    admin_address,
+                    data,
+                    app,
+                    drain_grace,
+                })
+            }
+            Err(error) => {
+                // The first error says more than one of giving up.
+                if let Err(close) = data.close().await {
+                    tracing::warn!(cause = %chain(&close), "the embedded PostgreSQL is left as it is");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Where the API is, with the port that was given.
+    pub fn api_address(&self) -> SocketAddr {
+        self.api_address
+    }
+
+    /// Where health and readiness are, with the port that was given.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// What the endpoints work with.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// Tells a person on a terminal, or else the log, where everything is.
+    pub fn announce(&self) {
+        let api = format!("http://{}/v1", self.api_address);
+        let docs = format!("http://{}/docs", self.api_address);
+        let admin = format!("http://{}", self.admin_address);
+        let data = match &self.data.embedded {
+            Some(embedded) => embedded.data_dir().display().to_string(),
+            None => self.data.connect.display(),
+        };
+        let psql = self.data.psql();
+        let text = format!(
+            "Nexus {}\n  API    {api}\n  Docs   {docs}\n  Admin  {admin}/readyz\n  Data   {data}\n  SQL    {psql}\n",
+            env!("CARGO_PKG_VERSION"),
+        );
+        let shown = telemetry::terminal(Output::Stdout)
+            && io::stdout().lock().write_all(text.as_bytes()).is_ok();
+        if !shown {
+            tracing::info!(api, docs, admin, data, psql, "listening");
+        }
+        for address in [self.api_address, self.admin_address] {
+            if !address.ip().is_loopback() {
+                tracing::warn!(
+                    %address,
+                    "listening beyond this machine without authentication: everyone who reaches \
+                     the address may change everything"
+                );
+            }
+        }
+    }
+
+    /// Answers until `shutdown`, then ends within the grace.
+    ///
+    /// # Errors
+    /// [`ServerError`], when it ends otherwise.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
+        let Self {
+            data,
+            app,
+            drain_grace,
+            ..
+        } = self;
+        let watch = data
+            .embedded
+            .as_ref()
+            .map(|embedded| tokio::spawn(embedded.watch()));
+        let (api, mut api_task) = serve(self.api, router::build(app.clone()));
+        let (admin, mut admin_task) = serve(self.admin, admin::build(app.clone()));
+
+        let ended = tokio::select! {
+            () = shutdown => Ok(()),
+            () = app.executor().lost() => Err(ServerError::Lost),
+            error = broken(&mut api_task) => Err(error),
+            error = broken(&mut admin_task) => Err(error),
+        };
+        app.ending().cancel();
+        let grace = if ended.is_ok() {
+            drain_grace
+        } else {
+            LOST_GRACE
+        };
+        tracing::info!(grace_seconds = grace.as_secs(), "shutting down");
+        let begin = Instant::now();
+        finish_requests(&app, &api, &mut api_task, grace).await;
+        if !matches!(ended, Err(ServerError::Lost)) {
+            let released = app
+                .executor()
+                .drain(grace.saturating_sub(begin.elapsed()))
+                .await;
+            tracing::info!(
+                released,
+                "drained; what was released goes on elsewhere or later"
+            );
+        }
+        admin.shutdown();
+        if let Some(watch) = watch {
+            watch.abort();
+        }
+        let closed = data.close().await;
+        ended.and(closed.map_err(ServerError::from))
+    }
+}
+
+/// How long requests may go on in a process that may write nothing any more.
+const LOST_GRACE: Duration = Duration::from_secs(1);
+
+async fn start_app(config: &Config, data: &Data) -> Result<App, ServerError> {
+    migrate::run(&data.connect, config.fleet_projects).await?;
+    let pools = PoolOptions {
+        write_size: config.database.write_pool_size,
+        read_size: config.database.read_pool_size,
+        wait: POOL_WAIT,
+    };
+    let database = Database::new(data.connect.clone(), &pools, Uuid::now_v7());
+    let options = ExecutorOptions {
+        sagas_running_max: config.sagas_running_max,
+        ..ExecutorOptions::default()
+    };
+    let executor = Executor::start(database.clone(), options).await?;
+    Ok(App::new(database, executor, config.project_limits))
+}
+
+fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {
+    let listen = || {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        let bound = listener.local_addr()?;
+        Ok((listener, bound))
+    };
+    listen().map_err(|source| ServerError::Listen { address, source })
+}
+
+type Task = JoinHandle<io::Result<()>>;
+
+fn serve(listener: TcpListener, routes: Router) -> (Handle<SocketAddr>, Task) {
+    let handle = Handle::new();
+    let serving = handle.clone();
+    let task = tokio::spawn(async move {
+        let server = axum_server::from_tcp(listener)?.handle(serving);
+        server.serve(routes.into_make_service()).await
+    });
+    (handle, task)
+}
+
+/// Resolves when a listener ends that nobody asked to end.
+async fn broken(task: &mut Task) -> ServerError {
+    let error = match task.await {
+        Ok(Ok(())) => io::Error::other("a listener ended by itself"),
+        Ok(Err(error)) => error,
+        Err(error) => error.into(),
+    };
+    ServerError::Serve(error)
+}
+
+/// Stops accepting and lets requests end. After half of the grace, callers who wait for an
+/// operation are told where to look; after three quarters, connections are cut.
+async fn finish_requests(app: &App, api: &Handle<SocketAddr>, task: &mut Task, grace: Duration) {
+    api.graceful_shutdown(Some(grace * 3 / 4));
+    if task.is_finished() {
+        return;
+    }
+    let waits_end = async {
+        tokio::time::sleep(grace / 2).await;
+        app.waits_end().cancel();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = waits_end => {}
+        ended = task => {
+            if let Ok(Err(error)) = ended {
+                tracing::warn!(cause = %error, "a listener ended badly");
+            }
+        }
+    }
+}
