@@ -8,9 +8,9 @@ use axum::{Json, Router};
 use serde::Serialize;
 
 use crate::app::App;
-use crate::config::{READY_WAIT_MAX, REQUEST_WAIT_MAX};
 use crate::http::edge;
 use crate::http::error::chain;
+use db_model::types::limits::{READY_WAIT_MAX, REQUEST_WAIT_MAX};
 
 /// The admin listener's routes.
 pub fn build(app: App) -> Router {

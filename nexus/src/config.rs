@@ -6,38 +6,9 @@ use std::time::Duration;
 
 use db_model::model::ProjectLimits;
 use db_model::types::limits::{
-    DRAIN_GRACE, FLEET_PROJECTS_DEFAULT, OPERATION_WAIT_MAX, PROJECT_INSTANCES_DEFAULT,
-    PROJECT_MEMORY_BYTES_DEFAULT, PROJECT_VCPUS_DEFAULT, SAGAS_RUNNING_MAX,
+    DRAIN_GRACE, FLEET_PROJECTS_DEFAULT, PROJECT_INSTANCES_DEFAULT, PROJECT_MEMORY_BYTES_DEFAULT,
+    PROJECT_VCPUS_DEFAULT, READ_POOL_SIZE_DEFAULT, SAGAS_RUNNING_MAX, WRITE_POOL_SIZE_DEFAULT,
 };
-
-// Limits of the HTTP side.
-
-/// How long a request's body may take to arrive.
-pub const REQUEST_BODY_WAIT_MAX: Duration = Duration::from_secs(30);
-/// Bytes of a body that is too long that are read, so that its sender gets to reading the answer.
-pub const REQUEST_BODY_DISCARDED_BYTES_MAX: usize = 1 << 20;
-/// How long a request may take: longer than a body and the longest wait for an operation together,
-/// which have limits of their own; this one is for what nobody thought of.
-pub const REQUEST_WAIT_MAX: Duration = OPERATION_WAIT_MAX
-    .saturating_add(REQUEST_BODY_WAIT_MAX)
-    .saturating_add(Duration::from_secs(30));
-/// Characters of a page token.
-pub const PAGE_TOKEN_CHARACTERS_MAX: usize = 1_024;
-
-// Limits of the process.
-
-/// How long a request waits for a database connection.
-pub const POOL_WAIT: Duration = Duration::from_secs(5);
-/// How long `/readyz` waits for the database.
-pub const READY_WAIT_MAX: Duration = Duration::from_secs(2);
-/// Connections that the embedded server takes, from all processes on its folder.
-pub const EMBEDDED_CONNECTIONS_MAX: u32 = 200;
-/// Connections of the write pool, unless told.
-pub const WRITE_POOL_SIZE_DEFAULT: u32 = 16;
-/// Connections of the read pool, unless told.
-pub const READ_POOL_SIZE_DEFAULT: u32 = 16;
-/// Connections of one pool at most.
-pub const POOL_SIZE_MAX: u32 = 1_000;
 
 /// Where the data is.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use db_model::connect::{ConnectError, ConnectOptions};
 use db_model::embedded::{self, Embedded, EmbeddedError, EmbeddedOptions};
 
-use crate::config::{DatabaseConfig, EMBEDDED_CONNECTIONS_MAX};
+use crate::config::DatabaseConfig;
+use db_model::types::limits::EMBEDDED_CONNECTIONS_MAX;
 
 /// Where the data is, reachable.
 pub struct Data {

@@ -8,12 +8,12 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::app::App;
-use crate::config::REQUEST_WAIT_MAX;
 use crate::endpoint::{
     fleet_instance, fleet_quota, instance, operation, project, project_quota, version,
 };
 use crate::http::edge;
 use crate::openapi;
+use db_model::types::limits::REQUEST_WAIT_MAX;
 
 /// Every route of the API with what it says about itself.
 pub fn routes() -> OpenApiRouter<App> {

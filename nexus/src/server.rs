@@ -17,11 +17,12 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::config::{Config, POOL_WAIT};
+use crate::config::Config;
 use crate::database::{self, Data, DataError};
 use crate::http::error::chain;
 use crate::telemetry::{self, Output};
 use crate::{admin, router};
+use db_model::types::limits::{LOST_GRACE, POOL_WAIT};
 
 /// Why a server did not start, or did not end well. Each is one line for a person.
 #[derive(Debug, thiserror::Error)]
@@ -201,9 +202,6 @@ impl Server {
         ended.and(closed.map_err(ServerError::from))
     }
 }
-
-/// How long requests may go on in a process that may write nothing any more.
-const LOST_GRACE: Duration = Duration::from_secs(1);
 
 async fn start_app(config: &Config, data: &Data) -> Result<App, ServerError> {
     migrate::run(&data.connect, config.fleet_projects).await?;

@@ -56,6 +56,11 @@ impl TestDatabase {
         self.options.clone()
     }
 
+    /// Its URL.
+    pub async fn url(&self) -> String {
+        server::url(&self.name).await
+    }
+
     /// Its name on the server.
     pub fn name(&self) -> &str {
         &self.name

@@ -10,8 +10,10 @@ pub mod fixture;
 pub mod proxy;
 pub mod script;
 pub mod server;
+pub mod service;
 
 pub use database::TestDatabase;
+pub use service::{Answer, TestService};
 
 use std::time::{Duration, Instant};
 

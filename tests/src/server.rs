@@ -23,8 +23,16 @@ pub fn folder() -> PathBuf {
 
 /// How to reach the server's own database.
 pub async fn options() -> ConnectOptions {
-    let server = SERVER.get_or_init(start).await;
-    ConnectOptions::parse(&server.url()).unwrap()
+    ConnectOptions::parse(&url("nexus").await).unwrap()
+}
+
+/// The URL of one of the server's databases.
+pub async fn url(database: &str) -> String {
+    let url = SERVER.get_or_init(start).await.url();
+    let (server, _) = url
+        .rsplit_once('/')
+        .expect("the URL ends with the database's name");
+    format!("{server}/{database}")
 }
 
 async fn start() -> Embedded {

@@ -23,3 +23,19 @@ pub enum ReadError {
     #[error("reading the database: {0}")]
     Query(#[from] diesel::result::Error),
 }
+
+impl ReadError {
+    /// Whether asking again later may help. What cannot be read or rendered stays so: a bug.
+    pub fn is_busy(&self) -> bool {
+        use diesel::result::Error;
+        match self {
+            Self::Pool(_) => true,
+            Self::Query(error) => {
+                matches!(
+                    error,
+                    Error::DatabaseError(..) | Error::BrokenTransactionManager
+                )
+            }
+        }
+    }
+}

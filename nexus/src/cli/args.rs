@@ -13,9 +13,8 @@ use db_model::types::limits::{
     PROJECT_VCPUS_DEFAULT, QUOTA_LIMIT_MAX, SAGAS_RUNNING_MAX,
 };
 
-use crate::config::{
-    Config, DatabaseConfig, POOL_SIZE_MAX, READ_POOL_SIZE_DEFAULT, WRITE_POOL_SIZE_DEFAULT,
-};
+use crate::config::{Config, DatabaseConfig};
+use db_model::types::limits::{POOL_SIZE_MAX, READ_POOL_SIZE_DEFAULT, WRITE_POOL_SIZE_DEFAULT};
 
 /// Where the data is.
 #[derive(Clone, Debug, Args)]

@@ -8,8 +8,8 @@ use db_model::pool::{PoolOptions, WritePool};
 
 use super::CommandResult;
 use super::args::DatabaseArgs;
-use crate::config::POOL_WAIT;
 use crate::database::{self, Data};
+use db_model::types::limits::POOL_WAIT;
 
 /// What to check, and whether to mend.
 #[derive(Debug, clap::Args)]

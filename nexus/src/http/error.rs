@@ -88,7 +88,10 @@ impl From<Vec<FieldError>> for ApiError {
 
 impl From<ReadError> for ApiError {
     fn from(error: ReadError) -> Self {
-        Self::unavailable("the database gave no answer", chain(&error))
+        if error.is_busy() {
+            return Self::unavailable("the database gave no answer", chain(&error));
+        }
+        Self::from(Problem::unexpected(None, None)).because(chain(&error))
     }
 }
 

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::error::ApiError;
 use crate::api::page::{PageQuery, SortBy};
 use crate::api::problem::Rule;
-use crate::config::PAGE_TOKEN_CHARACTERS_MAX;
+use db_model::types::limits::PAGE_TOKEN_CHARACTERS_MAX;
 
 /// The version of the tokens that this program makes and reads.
 const VERSION: u8 = 1;

@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
 use crate::api::problem::{ErrorCode, Rule};
-use crate::config::{REQUEST_BODY_DISCARDED_BYTES_MAX, REQUEST_BODY_WAIT_MAX};
 use crate::http::error::ApiError;
+use db_model::types::limits::{REQUEST_BODY_DISCARDED_BYTES_MAX, REQUEST_BODY_WAIT_MAX};
 
 /// A request's body, read as JSON.
 #[derive(Clone, Copy, Debug)]

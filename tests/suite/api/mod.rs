@@ -1,0 +1,3 @@
+//! The API over HTTP, as its users call it.
+
+mod project;
