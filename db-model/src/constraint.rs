@@ -50,7 +50,7 @@ pub enum Refusal {
         id: Uuid,
     },
     /// A project with instances is not deleted.
-    #[error("project {id} still has {instances} instances")]
+    #[error("project {id} is not empty, its instances: {instances}")]
     NotEmpty {
         /// The project.
         id: Uuid,
