@@ -14,7 +14,7 @@ pub mod model;
 pub mod pool;
 pub mod query;
 pub mod read;
-#[allow(missing_docs)]
+#[expect(missing_docs, reason = "Diesel's macros write no documentation")]
 pub mod schema;
 pub mod types;
 

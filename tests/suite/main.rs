@@ -8,3 +8,4 @@
 mod api;
 mod db;
 mod sagas;
+mod tidy;

@@ -27,6 +27,10 @@ pub struct NodeAction {
 impl Action<Engine> for NodeAction {
     /// When the saga is lost it gives nothing and no error, which would make steno unwind: the next
     /// event is what ends the executor then.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "here the failure is durable under the fence"
+    )]
     fn do_it(&self, context: ActionContext<Engine>) -> BoxFuture<'_, ActionResult> {
         async move {
             match context.user_data().act(self.node).await {

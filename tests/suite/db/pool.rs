@@ -175,6 +175,10 @@ async fn a_reader_whose_query_nobody_awaited_is_kept() {
 }
 
 #[tokio::test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what is forbidden elsewhere must be refused here"
+)]
 async fn a_reader_refuses_to_write() {
     let server = Server::shared();
     let (_, reads) = pools(&server.socket_url(&server.database()));
