@@ -10,6 +10,7 @@ use tokio::sync::OnceCell;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
+use crate::proxy::Proxy;
 use crate::server;
 
 /// The lock under which one process at a time makes the template.
@@ -32,7 +33,15 @@ pub struct TestDatabase {
 impl TestDatabase {
     /// A database with the schema, the fleet's quota row, and nothing else.
     pub async fn new() -> Self {
-        let template = TEMPLATE.get_or_init(template).await;
+        Self::copy_of(TEMPLATE.get_or_init(template).await).await
+    }
+
+    /// A database with nothing in it, for tests of the migrations.
+    pub async fn empty() -> Self {
+        Self::copy_of("template0").await
+    }
+
+    async fn copy_of(template: &str) -> Self {
         let admin = server::options().await;
         let client = connect::client(&admin).await.unwrap();
         let name = format!(
@@ -81,6 +90,17 @@ impl TestDatabase {
         Database::new(options, &pools, Uuid::now_v7())
     }
 
+    /// A proxy before it.
+    pub async fn proxy(&self) -> Proxy {
+        let url = server::url(&self.name).await;
+        Proxy::start(&url).await.unwrap()
+    }
+
+    /// The pools of a new process on it whose sessions lead through a proxy.
+    pub fn pools_through(&self, proxy: &Proxy) -> Database {
+        self.pools_with(ConnectOptions::parse(proxy.url()).unwrap())
+    }
+
     /// A plain session for looking and meddling.
     pub async fn client(&self) -> Client {
         connect::client(&self.options).await.unwrap()
@@ -118,7 +138,7 @@ impl TestDatabase {
         self.balanced.store(true, Ordering::Relaxed);
     }
 
-    /// Waits, for at most 30 s, until a condition holds.
+    /// Waits, for at most [`crate::SOON`], until a condition holds.
     pub async fn eventually(&self, what: &str, condition: impl AsyncFn() -> bool) {
         crate::eventually(what, condition).await;
     }

@@ -17,13 +17,16 @@ pub use service::{Answer, TestService};
 
 use std::time::{Duration, Instant};
 
-/// Waits, for at most 30 s, until a condition holds.
+/// Longer than anything takes that a test waits for.
+pub const SOON: Duration = Duration::from_secs(30);
+
+/// Waits, for at most [`SOON`], until a condition holds.
 pub async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
     let begun = Instant::now();
     while !condition().await {
         assert!(
-            begun.elapsed() < Duration::from_secs(30),
-            "waited 30 s and still not: {what}"
+            begun.elapsed() < SOON,
+            "waited {SOON:?} and still not: {what}"
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -2,6 +2,7 @@
 //! running for the next run. It keeps what it confirms across the death of its clients, not across a
 //! power cut: fsync is off.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use db_model::connect::ConnectOptions;
@@ -33,6 +34,16 @@ pub async fn url(database: &str) -> String {
         .rsplit_once('/')
         .expect("the URL ends with the database's name");
     format!("{server}/{database}")
+}
+
+/// The programs with which another server can be started, and the user and group it has to run as.
+pub async fn programs() -> (PathBuf, u32, u32) {
+    let server = SERVER.get_or_init(start).await;
+    let options = std::fs::read_to_string(server.cluster_dir().join("postmaster.opts")).unwrap();
+    let postgres = PathBuf::from(options.split(' ').next().unwrap());
+    let owner = std::fs::metadata(server.cluster_dir()).unwrap();
+    let folder = postgres.parent().unwrap().to_owned();
+    (folder, owner.uid(), owner.gid())
 }
 
 async fn start() -> Embedded {

@@ -1,11 +1,11 @@
 //! Connecting: passwords, TLS, and which server is accepted.
 
-use super::server::Server;
+use super::private::PrivateServer;
 use super::{fly, options};
 use db_model::batch::flight::{Flight, FlightError};
 use db_model::connect::{self, ConnectError};
-use nexus_tests::proxy::Proxy;
-use std::path::PathBuf;
+use nexus_tests::TestDatabase;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 async fn connects(url: &str) -> Result<(), ConnectError> {
@@ -26,16 +26,20 @@ fn reason(error: &dyn std::error::Error) -> String {
 
 #[tokio::test]
 async fn passwords_are_proven_by_scram_and_md5() {
-    let server = Server::start(
+    let server = PrivateServer::start(
         "host all scram all scram-sha-256\nhost all md5 all md5\nhost all plain all password",
-        &[],
-    );
-    server.psql("postgres", "create role scram login password 's%cret word'");
-    server.psql(
-        "postgres",
-        "set password_encryption = md5; create role md5 login password 's%cret word'",
-    );
-    server.psql("postgres", "create role plain login password 's%cret word'");
+        "",
+    )
+    .await;
+    server
+        .sql("create role scram login password 's%cret word'")
+        .await;
+    server
+        .sql("set password_encryption = md5; create role md5 login password 's%cret word'")
+        .await;
+    server
+        .sql("create role plain login password 's%cret word'")
+        .await;
     for user in ["scram", "md5", "plain"] {
         let url = |password: &str| {
             format!(
@@ -66,9 +70,8 @@ async fn passwords_are_proven_by_scram_and_md5() {
 
 #[tokio::test]
 async fn a_session_has_its_settings() {
-    let server = Server::shared();
-    let url = server.socket_url(&server.database());
-    let options = options(&url).application_name("nexus op 7");
+    let database = TestDatabase::new().await;
+    let options = database.options().application_name("nexus op 7");
     let mut flight = Flight::connect(&options).await.unwrap();
     let names = [
         ("statement_timeout", "30s"),
@@ -91,17 +94,19 @@ async fn a_session_has_its_settings() {
         let row = client.query_one(&sql, &[]).await.unwrap();
         assert_eq!(row.get::<_, &str>(0), value);
     }
+    database.assert_books_balance().await;
 }
 
 #[tokio::test]
 async fn a_server_that_is_read_only_is_passed_over() {
-    let reader = Server::start(
+    let reader = PrivateServer::start(
         "host all all all trust",
-        &["default_transaction_read_only = on"],
-    );
-    let writer = Server::start("host all all all trust", &[]);
+        "default_transaction_read_only = on",
+    )
+    .await;
+    let writer = PrivateServer::start("host all all all trust", "").await;
     let one = format!("postgres://postgres@127.0.0.1:{}/postgres", reader.port);
-    for url in [one.clone(), reader.socket_url("postgres")] {
+    for url in [one.clone(), reader.url()] {
         let error = connects(&url).await.unwrap_err();
         assert!(
             matches!(error, ConnectError::ReadOnly),
@@ -126,7 +131,7 @@ async fn a_server_that_is_read_only_is_passed_over() {
     );
     let mut flight = Flight::connect(&options(&list)).await.unwrap();
     fly(&mut flight, &["create table here ()"]).await.unwrap();
-    assert_eq!(writer.psql("postgres", "select count(*) from here"), "0");
+    assert_eq!(writer.sql("select count(*) from here").await, "0");
     let refused = Flight::connect(&options(&format!("{one}?target_session_attrs=any"))).await;
     let refused = fly(&mut refused.unwrap(), &["create table there ()"]).await;
     assert!(
@@ -136,10 +141,8 @@ async fn a_server_that_is_read_only_is_passed_over() {
 
 #[tokio::test]
 async fn a_stream_in_pieces_is_taken_back_whole() {
-    let server = Server::shared();
-    let proxy = Proxy::start(&server.socket_url(&server.database()))
-        .await
-        .unwrap();
+    let database = TestDatabase::new().await;
+    let proxy = database.proxy().await;
     for piece in [1, 7, 100] {
         proxy.pieces(piece);
         let mut flight = Flight::connect(&options(proxy.url())).await.unwrap();
@@ -148,18 +151,19 @@ async fn a_stream_in_pieces_is_taken_back_whole() {
             .unwrap();
         assert_eq!(answers[1].rows[0].value(0), Some(&b"b"[..]));
     }
+    database.assert_books_balance().await;
 }
 
-/// Makes an authority and a certificate for `localhost` in the server's folder.
-fn certify(server: &Server) -> PathBuf {
+/// Makes an authority and a certificate for `localhost` in a folder, and gives the authority's.
+fn certify(folder: &Path) -> PathBuf {
     let script = "cd $0 && openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority -keyout ca.key -out ca.pem \
         && openssl req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout server.key -out server.csr \
         && printf 'subjectAltName=DNS:localhost' > names \
         && openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -days 2 -extfile names -out server.crt \
-        && chown postgres server.key server.crt && chmod 600 server.key";
+        && chmod 600 server.key";
     let made = Command::new("sh")
         .args(["-c", script])
-        .arg(server.folder())
+        .arg(folder)
         .output()
         .unwrap();
     assert!(
@@ -167,13 +171,27 @@ fn certify(server: &Server) -> PathBuf {
         "{}",
         String::from_utf8_lossy(&made.stderr)
     );
-    server.folder().join("ca.pem")
+    folder.join("ca.pem")
+}
+
+/// Starts the server again with TLS, and gives its authority's certificate.
+async fn encrypt(server: &mut PrivateServer) -> PathBuf {
+    let ca = certify(server.folder());
+    let key = server.folder().join("server.key");
+    server.give(&key);
+    let folder = server.folder().display();
+    server.configure(&format!(
+        "ssl = on\nssl_cert_file = '{folder}/server.crt'\nssl_key_file = '{folder}/server.key'\n"
+    ));
+    server.stop();
+    server.run().await;
+    ca
 }
 
 #[tokio::test]
 async fn tls_is_what_sslmode_says() {
-    let mut server = Server::start("host all all all scram-sha-256", &[]);
-    server.psql("postgres", "create role ann login password 'secret'");
+    let mut server = PrivateServer::start("host all all all scram-sha-256", "").await;
+    server.sql("create role ann login password 'secret'").await;
     let url = |host: &str, more: &str| {
         format!(
             "postgres://ann:secret@{host}:{}/postgres?{more}",
@@ -190,22 +208,9 @@ async fn tls_is_what_sslmode_says() {
     );
     connects(&url("localhost", "sslmode=prefer")).await.unwrap();
 
-    let ca = certify(&server);
-    let other = Server::start("", &[]);
-    let other_ca = certify(&other);
-    let folder = server.folder().display().to_string();
-    for (name, file) in [
-        ("ssl_cert_file", "server.crt"),
-        ("ssl_key_file", "server.key"),
-    ] {
-        server.psql(
-            "postgres",
-            &format!("alter system set {name} = '{folder}/{file}'"),
-        );
-    }
-    server.psql("postgres", "alter system set ssl = on");
-    server.stop("fast");
-    server.run();
+    let ca = encrypt(&mut server).await;
+    let elsewhere = tempfile::TempDir::new().unwrap();
+    let other_ca = certify(elsewhere.path());
 
     let url = |host: &str, more: &str| {
         format!(
@@ -281,20 +286,8 @@ async fn tls_is_what_sslmode_says() {
 
 #[tokio::test]
 async fn many_large_batches_fly_over_tls() {
-    let mut server = Server::start("host all all all trust", &[]);
-    certify(&server);
-    let folder = server.folder().display().to_string();
-    server.psql(
-        "postgres",
-        &format!("alter system set ssl_cert_file = '{folder}/server.crt'"),
-    );
-    server.psql(
-        "postgres",
-        &format!("alter system set ssl_key_file = '{folder}/server.key'"),
-    );
-    server.psql("postgres", "alter system set ssl = on");
-    server.stop("fast");
-    server.run();
+    let mut server = PrivateServer::start("host all all all trust", "").await;
+    encrypt(&mut server).await;
     let url = format!(
         "postgres://postgres@127.0.0.1:{}/postgres?sslmode=require",
         server.port

@@ -1,51 +1,58 @@
 //! Sessions that are lost while a batch is under way, at each message that matters.
 
-use super::server::Server;
 use super::{fly, options, query, with_text};
 use db_model::batch::flight::{Flight, FlightError, Lost, NotSent};
+use nexus_tests::TestDatabase;
 use nexus_tests::proxy::{Proxy, Trouble};
-use std::sync::Arc;
 use std::time::Duration;
 
 const BATCH: [&str; 2] = ["insert into item values (1)", "select 'second'"];
 
 struct Scene {
-    server: Arc<Server>,
-    database: String,
+    database: TestDatabase,
     proxy: Proxy,
     flight: Flight,
 }
 
 impl Scene {
     async fn new() -> Self {
-        let server = Server::shared();
-        let database = server.database();
-        server.psql(
-            &database,
-            "create table item (id int constraint item_pkey primary key)",
-        );
-        let proxy = Proxy::start(&server.socket_url(&database)).await.unwrap();
+        let database = TestDatabase::new().await;
+        let table = "create table item (id int constraint item_pkey primary key)";
+        database.client().await.batch_execute(table).await.unwrap();
+        let proxy = database.proxy().await;
         let flight = Flight::connect(&options(proxy.url())).await.unwrap();
         Self {
-            server,
             database,
             proxy,
             flight,
         }
     }
 
-    fn rows(&self) -> String {
-        self.server
-            .psql(&self.database, "select count(*) from item")
+    /// The same again: an empty table and a new session.
+    async fn again(&mut self) {
+        self.ended().await;
+        let client = self.database.client().await;
+        client.batch_execute("truncate item").await.unwrap();
+        let options = options(self.proxy.url());
+        self.flight = Flight::connect(&options).await.unwrap();
+    }
+
+    async fn rows(&self) -> i64 {
+        self.database.number("select count(*) from item").await
     }
 
     /// Waits until the server has ended the session, and with it the transaction.
     async fn ended(&self) {
         let pid = self.flight.backend_pid();
         let sql = format!("select count(*) from pg_stat_activity where pid = {pid}");
-        while self.server.psql(&self.database, &sql) != "0" {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        nexus_tests::eventually("the session has ended", async || {
+            self.database.number(&sql).await == 0
+        })
+        .await;
+    }
+
+    async fn end(self) {
+        self.database.assert_books_balance().await;
     }
 }
 
@@ -58,7 +65,8 @@ async fn nothing_is_committed_without_the_sync() {
     assert!(matches!(lost, Err(FlightError::Ambiguous(_))), "{lost:?}");
     assert!(!scene.flight.is_clean());
     scene.ended().await;
-    assert_eq!(scene.rows(), "0");
+    assert_eq!(scene.rows().await, 0);
+    scene.end().await;
 }
 
 #[tokio::test]
@@ -68,34 +76,36 @@ async fn a_lost_reply_is_ambiguous_though_the_batch_is_committed() {
     fly(&mut scene.flight, &["select 1"]).await.unwrap();
     let lost = fly(&mut scene.flight, &BATCH).await;
     assert!(matches!(lost, Err(FlightError::Ambiguous(_))), "{lost:?}");
-    assert_eq!(scene.rows(), "1");
+    assert_eq!(scene.rows().await, 1);
     assert!(matches!(
         fly(&mut scene.flight, &BATCH).await,
         Err(FlightError::NotSent(NotSent::Poisoned))
     ));
+    scene.end().await;
 }
 
 #[tokio::test]
 async fn a_reply_cut_anywhere_before_its_end_is_ambiguous() {
     // Cold, the answer has 12 messages; the last is the ReadyForQuery.
+    let mut scene = Scene::new().await;
     for messages in 0..12 {
-        let mut scene = Scene::new().await;
         scene.proxy.on(Trouble::CutReplyAfter(messages));
         let lost = fly(&mut scene.flight, &BATCH).await;
         assert!(
             matches!(lost, Err(FlightError::Ambiguous(_))),
             "{messages}: {lost:?}"
         );
+        scene.again().await;
     }
-    let mut scene = Scene::new().await;
     scene.proxy.on(Trouble::CutReplyAfter(12));
     fly(&mut scene.flight, &BATCH).await.unwrap();
+    scene.end().await;
 }
 
 #[tokio::test]
 async fn a_batch_cut_at_its_sync_is_committed_whole_or_not_at_all() {
+    let mut scene = Scene::new().await;
     for _ in 0..10 {
-        let mut scene = Scene::new().await;
         scene.proxy.on(Trouble::CutAtSync);
         let lost = fly(
             &mut scene.flight,
@@ -104,8 +114,10 @@ async fn a_batch_cut_at_its_sync_is_committed_whole_or_not_at_all() {
         .await;
         assert!(matches!(lost, Err(FlightError::Ambiguous(_))), "{lost:?}");
         scene.ended().await;
-        assert!(["0", "2"].contains(&scene.rows().as_str()));
+        assert!([0, 2].contains(&scene.rows().await));
+        scene.again().await;
     }
+    scene.end().await;
 }
 
 #[tokio::test]
@@ -126,7 +138,8 @@ async fn a_deadline_before_the_end_has_left_means_not_sent() {
     assert!(!scene.flight.is_clean());
     scene.proxy.cut();
     scene.ended().await;
-    assert_eq!(scene.rows(), "0");
+    assert_eq!(scene.rows().await, 0);
+    scene.end().await;
 }
 
 #[tokio::test]
@@ -141,7 +154,8 @@ async fn a_deadline_after_the_end_has_left_is_ambiguous() {
     );
     scene.proxy.cut();
     scene.ended().await;
-    assert_eq!(scene.rows(), "0");
+    assert_eq!(scene.rows().await, 0);
+    scene.end().await;
 }
 
 #[tokio::test]
@@ -154,16 +168,20 @@ async fn a_terminated_session_is_known_not_to_have_committed() {
     };
     assert!(error.is_fatal() && error.sqlstate == "57P01");
     assert!(!scene.flight.is_clean());
-    assert_eq!(scene.rows(), "0");
+    assert_eq!(scene.rows().await, 0);
     // A session that was ended while nobody used it is found out before anything is written.
-    let mut flight = Flight::connect(&options(&scene.server.socket_url(&scene.database)))
-        .await
-        .unwrap();
+    let mut flight = Flight::connect(&scene.database.options()).await.unwrap();
     let kill = format!(
         "select pg_terminate_backend({}, 5000)",
         flight.backend_pid()
     );
-    scene.server.psql(&scene.database, &kill);
+    scene
+        .database
+        .client()
+        .await
+        .batch_execute(&kill)
+        .await
+        .unwrap();
     tokio::task::yield_now().await;
     let killed = fly(&mut flight, &BATCH).await;
     assert!(
@@ -174,6 +192,7 @@ async fn a_terminated_session_is_known_not_to_have_committed() {
         "{killed:?}"
     );
     assert!(!flight.is_clean());
+    scene.end().await;
 }
 
 #[tokio::test]
@@ -185,4 +204,5 @@ async fn a_delayed_batch_waits_for_one_round_trip() {
     fly(&mut scene.flight, &BATCH).await.unwrap();
     let took = began.elapsed();
     assert!(took >= 2 * delay && took < 4 * delay, "{took:?}");
+    scene.end().await;
 }

@@ -5,14 +5,11 @@ mod embedded;
 mod flight;
 mod lost;
 mod pool;
-mod server;
+mod private;
 
 use db_model::batch::flight::{Answer, Bind, Flight, FlightError, Query};
 use db_model::connect::ConnectOptions;
-use std::time::Duration;
-
-/// Longer than anything here takes.
-const SOON: Duration = Duration::from_secs(30);
+use nexus_tests::SOON;
 
 fn query(sql: impl AsRef<str>) -> Query {
     Query {

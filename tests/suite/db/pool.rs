@@ -1,12 +1,12 @@
 //! The pools: what they hand out, what they throw away, and what they say when the database is away.
 
-use super::server::Server;
-use super::{SOON, fly, options, query};
-use db_model::batch::flight::Flight;
+use super::private::PrivateServer;
+use super::{fly, options, query};
 use db_model::connect::ConnectOptions;
 use db_model::pool::{PoolError, PoolOptions, ReadPool, WritePool};
 use diesel_async::{AsyncConnection, RunQueryDsl, SimpleAsyncConnection};
-use nexus_tests::proxy::{Proxy, Trouble};
+use nexus_tests::proxy::Trouble;
+use nexus_tests::{SOON, TestDatabase};
 use std::time::{Duration, Instant};
 
 const ONE: PoolOptions = PoolOptions {
@@ -15,10 +15,10 @@ const ONE: PoolOptions = PoolOptions {
     wait: Duration::from_secs(2),
 };
 
-fn pools(url: &str) -> (WritePool, ReadPool) {
+fn pools(options: ConnectOptions) -> (WritePool, ReadPool) {
     (
-        WritePool::new(options(url), &ONE),
-        ReadPool::new(options(url), &ONE),
+        WritePool::new(options.clone(), &ONE),
+        ReadPool::new(options, &ONE),
     )
 }
 
@@ -38,8 +38,8 @@ async fn pid(session: &mut diesel_async::AsyncPgConnection) -> i32 {
 
 #[tokio::test]
 async fn a_clean_session_is_used_again_and_an_exhausted_pool_says_so() {
-    let server = Server::shared();
-    let (writes, reads) = pools(&server.socket_url(&server.database()));
+    let database = TestDatabase::new().await;
+    let (writes, reads) = pools(database.options());
     let held = writes.get().await.unwrap();
     let began = Instant::now();
     assert!(matches!(writes.get().await, Err(PoolError::Exhausted)));
@@ -51,18 +51,19 @@ async fn a_clean_session_is_used_again_and_an_exhausted_pool_says_so() {
     for _ in 0..3 {
         assert_eq!(pid(&mut reads.get().await.unwrap()).await, first);
     }
+    database.assert_books_balance().await;
 }
 
 #[tokio::test]
 async fn a_session_that_the_server_ended_is_replaced_at_checkout() {
-    let mut server = Server::start("", &[]);
-    let (writes, reads) = pools(&server.socket_url("postgres"));
+    let mut server = PrivateServer::start("", "").await;
+    let (writes, reads) = pools(options(&server.url()));
     let before = (
         writes.get().await.unwrap().backend_pid(),
         pid(&mut reads.get().await.unwrap()).await,
     );
-    server.stop("fast");
-    server.run();
+    server.stop();
+    server.run().await;
     let mut flight = writes.get().await.unwrap();
     fly(&mut flight, &["select 1"]).await.unwrap();
     let mut reader = reads.get().await.unwrap();
@@ -71,17 +72,17 @@ async fn a_session_that_the_server_ended_is_replaced_at_checkout() {
 
 #[tokio::test]
 async fn a_pool_fails_in_time_while_the_database_is_away_and_recovers() {
-    let mut server = Server::start("", &[]);
-    let (writes, reads) = pools(&server.socket_url("postgres"));
+    let mut server = PrivateServer::start("", "").await;
+    let (writes, reads) = pools(options(&server.url()));
     drop(writes.get().await.unwrap());
-    server.stop("fast");
+    server.stop();
     for _ in 0..2 {
         let began = Instant::now();
         assert!(matches!(writes.get().await, Err(PoolError::Unavailable(_))));
         assert!(matches!(reads.get().await, Err(PoolError::Unavailable(_))));
         assert!(began.elapsed() < Duration::from_secs(5));
     }
-    server.run();
+    server.run().await;
     fly(&mut writes.get().await.unwrap(), &["select 1"])
         .await
         .unwrap();
@@ -90,8 +91,8 @@ async fn a_pool_fails_in_time_while_the_database_is_away_and_recovers() {
 
 #[tokio::test]
 async fn a_wrong_password_is_told_at_once() {
-    let server = Server::start("host all all all scram-sha-256", &[]);
-    server.psql("postgres", "create role ann login password 'right'");
+    let server = PrivateServer::start("host all all all scram-sha-256", "").await;
+    server.sql("create role ann login password 'right'").await;
     let url = format!("postgres://ann:wrong@127.0.0.1:{}/postgres", server.port);
     let patient = PoolOptions { wait: SOON, ..ONE };
     let began = Instant::now();
@@ -107,7 +108,9 @@ async fn a_database_that_says_nothing_does_not_hold_a_caller() {
     // It accepts connections and never answers.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let (writes, _) = pools(&format!("postgres://a@127.0.0.1:{port}/a?sslmode=disable"));
+    let (writes, _) = pools(options(&format!(
+        "postgres://a@127.0.0.1:{port}/a?sslmode=disable"
+    )));
     let began = Instant::now();
     assert!(matches!(writes.get().await, Err(PoolError::Unavailable(_))));
     assert!(began.elapsed() < Duration::from_secs(4));
@@ -115,11 +118,15 @@ async fn a_database_that_says_nothing_does_not_hold_a_caller() {
 
 #[tokio::test]
 async fn a_dropped_flight_never_goes_back() {
-    let server = Server::shared();
-    let database = server.database();
-    server.psql(&database, "create table item (id int)");
-    let proxy = Proxy::start(&server.socket_url(&database)).await.unwrap();
-    let (writes, _) = pools(proxy.url());
+    let database = TestDatabase::new().await;
+    database
+        .client()
+        .await
+        .batch_execute("create table item (id int)")
+        .await
+        .unwrap();
+    let proxy = database.proxy().await;
+    let (writes, _) = pools(options(proxy.url()));
     let mut flight = writes.get().await.unwrap();
     let first = flight.backend_pid();
     proxy.on(Trouble::FreezeAfter(4));
@@ -132,13 +139,15 @@ async fn a_dropped_flight_never_goes_back() {
     let mut flight = writes.get().await.unwrap();
     assert_ne!(flight.backend_pid(), first);
     fly(&mut flight, &["select 1"]).await.unwrap();
-    assert_eq!(server.psql(&database, "select count(*) from item"), "0");
+    assert_eq!(database.number("select count(*) from item").await, 0);
+    drop(proxy);
+    database.assert_books_balance().await;
 }
 
 #[tokio::test]
 async fn a_reader_with_an_open_transaction_never_goes_back() {
-    let server = Server::shared();
-    let (_, reads) = pools(&server.socket_url(&server.database()));
+    let database = TestDatabase::new().await;
+    let (_, reads) = pools(database.options());
     let mut reader = reads.get().await.unwrap();
     let first = pid(&mut reader).await;
     reader.batch_execute("begin").await.unwrap();
@@ -157,12 +166,13 @@ async fn a_reader_with_an_open_transaction_never_goes_back() {
     drop(reader);
     let mut reader = reads.get().await.unwrap();
     assert_ne!(pid(&mut reader).await, second);
+    database.assert_books_balance().await;
 }
 
 #[tokio::test]
 async fn a_reader_whose_query_nobody_awaited_is_kept() {
-    let server = Server::shared();
-    let (_, reads) = pools(&server.socket_url(&server.database()));
+    let database = TestDatabase::new().await;
+    let (_, reads) = pools(database.options());
     let mut reader = reads.get().await.unwrap();
     let first = pid(&mut reader).await;
     tokio::select! {
@@ -172,6 +182,7 @@ async fn a_reader_whose_query_nobody_awaited_is_kept() {
     }
     drop(reader);
     assert_eq!(pid(&mut reads.get().await.unwrap()).await, first);
+    database.assert_books_balance().await;
 }
 
 #[tokio::test]
@@ -180,8 +191,8 @@ async fn a_reader_whose_query_nobody_awaited_is_kept() {
     reason = "what is forbidden elsewhere must be refused here"
 )]
 async fn a_reader_refuses_to_write() {
-    let server = Server::shared();
-    let (_, reads) = pools(&server.socket_url(&server.database()));
+    let database = TestDatabase::new().await;
+    let (_, reads) = pools(database.options());
     let mut reader = reads.get().await.unwrap();
     let refused = reader
         .batch_execute("create table item (id int)")
@@ -194,12 +205,13 @@ async fn a_reader_refuses_to_write() {
     assert!(inside.unwrap_err().to_string().contains("read-only"));
     drop(reader);
     pid(&mut reads.get().await.unwrap()).await;
+    database.assert_books_balance().await;
 }
 
 #[tokio::test]
 async fn a_commit_in_a_task_of_its_own_can_take_the_session_along() {
-    let server = Server::shared();
-    let (writes, _) = pools(&server.socket_url(&server.database()));
+    let database = TestDatabase::new().await;
+    let (writes, _) = pools(database.options());
     let mut flight = writes.get().await.unwrap();
     let task = tokio::spawn(async move {
         flight
@@ -208,6 +220,5 @@ async fn a_commit_in_a_task_of_its_own_can_take_the_session_along() {
             .map(|answers| answers.len())
     });
     assert_eq!(task.await.unwrap().unwrap(), 1);
-    let options: ConnectOptions = options(&server.socket_url("postgres"));
-    assert!(Flight::connect(&options).await.unwrap().is_clean());
+    database.assert_books_balance().await;
 }

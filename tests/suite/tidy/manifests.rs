@@ -122,7 +122,7 @@ fn nobody_uses(tree: &Tree) -> Vec<String> {
 }
 
 /// The crates whose sources are looked through for each dependency of their manifests.
-const LOOKED_THROUGH: [&str; 2] = ["db-model/", "sagas/"];
+const LOOKED_THROUGH: [&str; 3] = ["db-model/", "sagas/", "nexus/"];
 
 fn names_nowhere(tree: &Tree) -> Vec<String> {
     let mut complaints = Vec::new();
