@@ -44,7 +44,9 @@ pub enum ConnectError {
     #[error("cannot open the socket of the database")]
     Socket(#[from] io::Error),
     /// The server is a stand-by or read-only, and the session must be able to write.
-    #[error("the database does not allow writes")]
+    #[error(
+        "the database does not allow writes: it is a stand-by, or default_transaction_read_only is on"
+    )]
     ReadOnly,
     /// The server accepts writes, and the session was asked to be on one that does not.
     #[error("the database is not read only")]

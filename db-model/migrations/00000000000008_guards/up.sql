@@ -139,7 +139,8 @@ BEGIN
     IF touched = 1 THEN
         RETURN touched;
     END IF;
-    SELECT * INTO found_row FROM project WHERE id = project AND time_deleted IS NULL;
+    -- The alias: without it `project` would be the table as well as the argument.
+    SELECT * INTO found_row FROM project AS p WHERE p.id = project AND p.time_deleted IS NULL;
     IF FOUND AND wanted_generation IS NOT NULL AND found_row.generation <> wanted_generation THEN
         RAISE EXCEPTION 'the project has changed' USING ERRCODE = 'NX001', CONSTRAINT = 'generation',
             DETAIL = json_build_object('kind', 'project', 'id', project,

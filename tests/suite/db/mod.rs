@@ -1,11 +1,15 @@
 //! What the database layer promises, against a real PostgreSQL.
 
+mod catalog;
 mod connect;
 mod embedded;
 mod flight;
+mod guards;
 mod lost;
+mod migrate;
 mod pool;
 mod private;
+mod schema;
 
 use db_model::batch::flight::{Answer, Bind, Flight, FlightError, Query};
 use db_model::connect::ConnectOptions;
