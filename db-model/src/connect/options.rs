@@ -111,6 +111,13 @@ impl ConnectOptions {
                 config.host(address.to_string());
             }
         }
+        // The rest of a password with an unescaped `@`, which would be shown as a host.
+        let is_rest = |host: &Host| matches!(host, Host::Tcp(name) if name.contains(['@', '/']));
+        if config.get_hosts().iter().any(is_rest) {
+            return Err(ConnectError::Options(
+                "a host cannot contain @ or /: in a password write %40 and %2F".into(),
+            ));
+        }
         let sockets = config
             .get_hosts()
             .iter()

@@ -33,3 +33,20 @@ pub async fn lines(database: &TestDatabase, sql: &str) -> Vec<String> {
 pub async fn dump(database: &TestDatabase) -> Vec<String> {
     lines(database, DUMP).await
 }
+
+/// Asserts that two lists have the same lines, and shows those that only one of them has.
+#[track_caller]
+pub fn assert_same<A: AsRef<str>, B: AsRef<str>>(found: &[A], wanted: &[B]) {
+    let found: Vec<_> = found.iter().map(AsRef::as_ref).collect();
+    let wanted: Vec<_> = wanted.iter().map(AsRef::as_ref).collect();
+    let only = |ours: &[&str], others: &[&str]| {
+        let only = ours.iter().filter(|line| !others.contains(line));
+        only.copied().collect::<Vec<_>>().join("\n")
+    };
+    assert!(
+        found == wanted,
+        "found:\n{}\nwanted:\n{}",
+        only(&found, &wanted),
+        only(&wanted, &found)
+    );
+}

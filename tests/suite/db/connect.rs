@@ -3,10 +3,13 @@
 use super::private::PrivateServer;
 use super::{fly, options};
 use db_model::batch::flight::{Flight, FlightError};
-use db_model::connect::{self, ConnectError};
+use db_model::connect::{self, ConnectError, ConnectOptions};
+use db_model::pool::PoolOptions;
+use db_model::{Database, migrate};
 use nexus_tests::TestDatabase;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 async fn connects(url: &str) -> Result<(), ConnectError> {
     let mut flight = Flight::connect(&options(url)).await?;
@@ -66,6 +69,67 @@ async fn passwords_are_proven_by_scram_and_md5() {
             reason(&error)
         );
     }
+}
+
+#[tokio::test]
+async fn a_password_is_shown_nowhere() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let database = TestDatabase::new().await;
+    let socket = database.options();
+    let user = socket.user().unwrap();
+    for url in [
+        format!("postgres://{user}:s3cret@127.0.0.1:{port}/nexus"),
+        format!("postgres://{user}:s3cret@127.0.0.1:{port}/nexus?sslmode=require"),
+        format!("host=127.0.0.1 port={port} user={user} password=s3cret"),
+        "postgres://ann:s3cret@nowhere.invalid/nexus".to_owned(),
+    ] {
+        let options = options(&url);
+        let pool = PoolOptions {
+            write_size: 1,
+            read_size: 1,
+            wait: Duration::from_millis(300),
+        };
+        let pools = Database::new(options.clone(), &pool, uuid::Uuid::now_v7());
+        let pooled = pools.writes.get().await.unwrap_err();
+        let migrate = migrate::run(&options, 1).await.unwrap_err();
+        let connect = connect::client(&options).await.unwrap_err();
+        for text in [
+            format!("{options} {options:?} {pools:?}"),
+            format!("{connect:?} {}", reason(&connect)),
+            format!("{pooled:?} {}", reason(&pooled)),
+            format!("{migrate:?} {}", reason(&migrate)),
+        ] {
+            assert!(!text.contains("s3cret"), "{text}");
+        }
+    }
+    // What is no connection string is not shown either, for the password is somewhere in it.
+    for url in [
+        "postgres://ann:s3cret@h:port/x",
+        "postgres://ann:more@s3cret@h/x",
+        "postgres://ann:more/s3cret@h/x",
+        "postgres://ann:more?s3cret@h/x",
+        "postgres://ann:more#s3cret@h/x",
+        "postgres://ann:%s3cret@h/x",
+        "postgres://ann:s3cret@h/x?sslmode=never",
+        "host=h password='s3cret",
+        "host=h password=s3cret sslmode=never",
+        "host=h password=more s3cret",
+        "ann:s3cret@h",
+    ] {
+        match ConnectOptions::parse(url) {
+            Ok(options) => assert!(
+                !format!("{options} {options:?}").contains("s3cret"),
+                "{url}"
+            ),
+            Err(error) => {
+                let text = format!("{error:?} {}", reason(&error));
+                assert!(!text.contains("s3cret"), "{url}: {text}");
+            }
+        }
+    }
+    database.assert_books_balance().await;
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use diesel_migrations::MigrationHarness;
 use nexus_tests::TestDatabase;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use super::catalog::dump;
+use super::catalog::{assert_same, dump};
 use super::options;
 use super::private::PrivateServer;
 
@@ -50,10 +50,10 @@ async fn every_migration_goes_up_down_and_up_again() {
             harness.revert_last_migration(MIGRATIONS).map(drop).unwrap()
         })
         .await;
-        assert_eq!(dump(&database).await, *before);
+        assert_same(&dump(&database).await, before);
     }
     migrate::run(&database.options(), PROJECTS).await.unwrap();
-    assert_eq!(dump(&database).await, migrated);
+    assert_same(&dump(&database).await, &migrated);
     database.assert_books_balance().await;
 }
 
@@ -99,7 +99,7 @@ async fn the_schema_of_a_newer_version_is_refused_and_left_alone() {
         "the database has the schema of a newer version of nexus (migration 99990101000000, this version ends with \
          00000000000008): start that version, or use another database"
     );
-    assert_eq!(dump(&database).await, before);
+    assert_same(&dump(&database).await, &before);
     database.assert_books_balance().await;
 }
 

@@ -2,7 +2,7 @@
 
 use nexus_tests::TestDatabase;
 
-use super::catalog::lines;
+use super::catalog::{assert_same, lines};
 
 /// The tables as Diesel sees them.
 const SCHEMA: &str = include_str!("../../../db-model/src/schema.rs");
@@ -40,9 +40,9 @@ async fn diesel_sees_the_migrated_tables() {
         .map(|block| block.trim_end().trim_end_matches("\n}"))
         .collect();
     written.push(last);
-    assert_eq!(written.join("\n"), tables.join("\n"));
+    assert_same(&written, &tables);
     let joins: Vec<_> = rest.lines().filter(|l| l.contains("joinable!")).collect();
-    assert_eq!(joins, lines(&database, JOINS).await);
+    assert_same(&joins, &lines(&database, JOINS).await);
     let names = rest.split_once("same_query!(").unwrap().1;
     let names: Vec<_> = names.split([',', '(', ')', ';', '\n', ' ']).collect();
     for table in tables {
