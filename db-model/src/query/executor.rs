@@ -8,9 +8,12 @@ use uuid::Uuid;
 
 use crate::batch::Step;
 
+/// With what the `application_name` of every executor's sessions begins; its id follows.
+const SESSION_NAME_PREFIX: &str = "nexus/";
+
 /// The `application_name` of an executor's sessions.
 pub fn session_name(id: Uuid) -> String {
-    format!("nexus/{id}")
+    format!("{SESSION_NAME_PREFIX}{id}")
 }
 
 /// A process that starts.
@@ -123,13 +126,22 @@ pub struct EndedSession {
     pub backend_pid: i32,
 }
 
-/// Ends the sessions that a dead executor has left: a pipeline half sent by a frozen process holds
+/// Ends the sessions that dead executors have left: a pipeline half sent by a frozen process holds
 /// its locks beyond every time-out of the server.
-pub fn end_sessions(id: Uuid) -> Step<Vec<EndedSession>> {
+///
+/// All of them, each time: whoever declared an executor dead may have died before it came to this, and
+/// a frozen process that wakes for a moment may have opened more. An executor that ended itself is left
+/// alone for as long as its last lease would have run.
+pub fn end_sessions() -> Step<Vec<EndedSession>> {
+    // First the list, then the ends: in one WHERE the planner puts the cheap function before the join,
+    // or before the comparison of names, and ends every session of the server, this one included.
     let select = diesel::sql_query(
-        "SELECT pid AS backend_pid FROM pg_stat_activity \
-         WHERE application_name = $1 AND pg_terminate_backend(pid)",
+        "WITH dead AS MATERIALIZED (\
+         SELECT a.pid FROM pg_stat_activity a \
+         JOIN executor e ON a.application_name = $1 || e.id::text \
+         WHERE e.time_ended IS NOT NULL AND e.time_lease_expires <= clock_timestamp()) \
+         SELECT pid AS backend_pid FROM dead WHERE pg_terminate_backend(pid)",
     )
-    .bind::<Text, _>(session_name(id));
+    .bind::<Text, _>(SESSION_NAME_PREFIX);
     Step::rows("executor.end_sessions", select)
 }
