@@ -10,6 +10,7 @@ use tokio::sync::OnceCell;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
+use crate::proxy::Proxy;
 use crate::server;
 
 /// The lock under which one process at a time makes the template.
@@ -74,6 +75,17 @@ impl TestDatabase {
             wait: Duration::from_secs(10),
         };
         Database::new(options, &pools, Uuid::now_v7())
+    }
+
+    /// A proxy before it.
+    pub async fn proxy(&self) -> Proxy {
+        let url = server::url(&self.name).await;
+        Proxy::start(&url).await.unwrap()
+    }
+
+    /// The pools of a new process on it whose sessions lead through a proxy.
+    pub fn pools_through(&self, proxy: &Proxy) -> Database {
+        self.pools_with(ConnectOptions::parse(proxy.url()).unwrap())
     }
 
     /// A plain session for looking and meddling.

@@ -27,6 +27,14 @@ pub async fn options() -> ConnectOptions {
     ConnectOptions::parse(&server.url()).unwrap()
 }
 
+/// The URL of one of its databases.
+pub async fn url(database: &str) -> String {
+    let server = SERVER.get_or_init(start).await;
+    let own = server.url();
+    let (before, _) = own.rsplit_once('/').expect("the URL names a database");
+    format!("{before}/{database}")
+}
+
 async fn start() -> Embedded {
     let options = EmbeddedOptions {
         data_dir: folder().join("postgres"),

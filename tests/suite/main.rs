@@ -5,5 +5,6 @@
     reason = "a test that meets the unexpected fails at that line"
 )]
 
+mod conformance;
 mod db;
 mod sagas;
