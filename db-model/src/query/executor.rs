@@ -72,11 +72,11 @@ pub fn end(id: Uuid) -> Step<()> {
     Step::statement("executor.end", update)
 }
 
-/// Shortens the lease of every other executor whose heartbeat session is gone to one heartbeat. A
-/// live one reconnects and renews it in that time; a dead one does not.
+/// Shortens the lease of every other executor whose heartbeat session is gone to `left`. A live one
+/// ends its pause, reconnects and renews it in that time; a dead one does not.
 ///
 /// Right after a restart of the database every session is gone, and nothing follows from it.
-pub fn shorten_leases(id: Uuid, heartbeat: Duration, restart_grace: Duration) -> Step<u64> {
+pub fn shorten_leases(id: Uuid, left: Duration, restart_grace: Duration) -> Step<u64> {
     let update = diesel::sql_query(
         "UPDATE executor e SET time_lease_expires = clock_timestamp() + make_interval(secs => $2) \
          WHERE e.id <> $1 AND e.time_ended IS NULL \
@@ -86,7 +86,7 @@ pub fn shorten_leases(id: Uuid, heartbeat: Duration, restart_grace: Duration) ->
          WHERE a.pid = e.backend_pid AND a.backend_start = e.backend_start)",
     )
     .bind::<SqlUuid, _>(id)
-    .bind::<Double, _>(heartbeat.as_secs_f64())
+    .bind::<Double, _>(left.as_secs_f64())
     .bind::<Double, _>(restart_grace.as_secs_f64());
     Step::count("executor.shorten_leases", update)
 }

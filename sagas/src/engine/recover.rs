@@ -34,7 +34,8 @@ pub async fn end_dead(database: &Database, heartbeat: Duration) -> Result<(), Ba
     let (_, ended) = Batch::new()
         .step(executor::shorten_leases(
             id,
-            heartbeat,
+            // A live one may be at the begin of its pause, and then has to connect anew.
+            heartbeat * 2,
             DATABASE_RESTART_GRACE,
         ))
         .step(executor::end_expired(id))
