@@ -6,7 +6,7 @@ use db_model::batch::Batch;
 use db_model::query;
 use nexus_tests::TestDatabase;
 use nexus_tests::fixture::{self, WIDE};
-use nexus_tests::proxy::Trouble;
+use nexus_tests::proxy::{Rule, Trouble};
 use nexus_tests::script::{Cue, Script};
 use sagas::probe::{Commit, Point, Side};
 use sagas::{Executor, ExecutorOptions, Outcome};
@@ -40,6 +40,11 @@ impl Frozen {
         let submitted = begin_create(&frozen, params(project.id, "frozen")).await;
         proxy.frozen().await;
         frozen.stop();
+        // Nor does it send anything else.
+        proxy.on(Rule {
+            times: usize::MAX,
+            ..Trouble::FreezeAfter(0).into()
+        });
         Self {
             database,
             proxy,
@@ -78,6 +83,7 @@ impl Frozen {
         }
         elsewhere.assert_books_balance().await;
         // It wakes up, and can do nothing.
+        self.proxy.clear();
         self.proxy.thaw();
         let ended = outcome(&mut self.submitted).await;
         assert!(matches!(ended, Outcome::Lost), "{ended:?}");
