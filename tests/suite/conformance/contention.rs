@@ -41,9 +41,9 @@ async fn churn(executor: Executor, project_id: Uuid, client: usize, rounds: usiz
             assert!(matches!(ended, Outcome::Succeeded(_)), "{ended:?}");
             continue;
         }
-        // A name that others use as well, or one of its own.
-        let name = if chance.random_bool(0.3) {
-            format!("shared-{}", chance.random_range(0..3))
+        // A name that others want as well and that comes and goes, or one of its own.
+        let name = if chance.random_bool(0.7) {
+            "wanted".to_owned()
         } else {
             format!("own-{client}-{round}")
         };
@@ -59,16 +59,29 @@ async fn churn(executor: Executor, project_id: Uuid, client: usize, rounds: usiz
     }
 }
 
+/// Lets every statement rest on what it has locked, so that two orders of locking meet.
+const REST: &str = "\
+CREATE FUNCTION rest() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_sleep(random() * 0.004);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER rest AFTER INSERT OR UPDATE OR DELETE ON fleet_quota FOR EACH STATEMENT EXECUTE FUNCTION rest();
+CREATE TRIGGER rest AFTER INSERT OR UPDATE OR DELETE ON project_quota FOR EACH STATEMENT EXECUTE FUNCTION rest();
+CREATE TRIGGER rest AFTER INSERT OR UPDATE OR DELETE ON project FOR EACH STATEMENT EXECUTE FUNCTION rest();
+CREATE TRIGGER rest AFTER INSERT OR UPDATE OR DELETE ON instance FOR EACH STATEMENT EXECUTE FUNCTION rest()";
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn k07_creates_deletes_and_new_limits_in_any_mixture_never_deadlock() {
     let database = TestDatabase::new().await;
+    database.client().await.batch_execute(REST).await.unwrap();
     let executors = [executor(&database).await, executor(&database).await];
-    let project = fixture::project(&executors[0], "web", instances(8)).await;
+    let project = fixture::project(&executors[0], "web", instances(12)).await;
     let mut chance = chance();
     let clients: Vec<_> = (0..12)
         .map(|client| {
             let executor = executors[client % 2].clone();
-            tokio::spawn(churn(executor, project.id, client, 10, chance.random()))
+            tokio::spawn(churn(executor, project.id, client, 12, chance.random()))
         })
         .collect();
     // Projects come and go beside them, and the limits move.
@@ -78,7 +91,7 @@ async fn k07_creates_deletes_and_new_limits_in_any_mixture_never_deadlock() {
         async move {
             for round in 0..12 {
                 let made = fixture::project(&executor, "passing", WIDE).await;
-                set_instances_limit(&writes, project.id, 6 + round % 4).await;
+                set_instances_limit(&writes, project.id, 9 + round % 4).await;
                 let ended = delete_project(&executor, &made).await;
                 assert!(matches!(ended, Outcome::Succeeded(_)), "{ended:?}");
             }

@@ -193,6 +193,7 @@ struct Gate {
     what: &'static str,
     side: Side,
     taken: AtomicBool,
+    passed: Mutex<Vec<String>>,
     reached: watch::Sender<bool>,
     open: Mutex<bool>,
     opened: Condvar,
@@ -205,6 +206,7 @@ impl Gate {
             what,
             side,
             taken: AtomicBool::new(false),
+            passed: Mutex::default(),
             reached: watch::Sender::new(false),
             open: Mutex::new(false),
             opened: Condvar::new(),
@@ -216,6 +218,11 @@ impl Gate {
         let mut reached = self.reached.subscribe();
         let wait = tokio::time::timeout(SOON, reached.wait_for(|reached| *reached));
         wait.await.unwrap().unwrap();
+    }
+
+    /// What every saga has passed, in order.
+    fn passed(&self) -> Vec<String> {
+        self.passed.lock().unwrap().clone()
     }
 
     fn open(&self) {

@@ -113,6 +113,8 @@ async fn j10_a_zombie_is_stopped_by_the_fence_before_its_guard_can_refuse() {
     gate.open();
     let ended = outcome(&mut submitted).await;
     assert!(matches!(ended, Outcome::Lost), "{ended:?}");
+    // Its batch was stopped by the fence: it has not so much as tried to record a refusal.
+    assert_eq!(gate.passed(), ["insert"]);
     assert_eq!(saga_row(&database, submitted.id()).await, done);
     assert_eq!(failed_events(&database).await, 0);
     let now = quota(&zombie_pools.writes, project.id).await;

@@ -6,12 +6,13 @@ use std::time::Duration;
 use db_model::batch::{Batch, BatchError, Busy, Step};
 use db_model::types::limits::{
     BATCH_ATTEMPTS_MAX, BATCH_BYTES_MAX, BATCH_LOCKING_BYTES_MAX, BATCH_STEPS_MAX,
+    CLIENT_CHECK_INTERVAL,
 };
 use diesel::sql_types::Text;
 use nexus_tests::TestDatabase;
 use rand::RngExt;
 
-use super::{SOON, chance, sql};
+use super::{SOON, chance, sql, waits_for_locks};
 
 /// A function that conflicts as often as it is told; a sequence counts across rollbacks.
 const CONFLICTS: &str = "\
@@ -100,7 +101,8 @@ async fn a14_of_two_opposite_batches_one_is_run_again_and_both_end() {
 async fn a15_a_caller_that_goes_away_never_cuts_a_batch() {
     const BATCHES: i64 = 200;
     let database = with_conflicts().await;
-    let pools = database.pools();
+    let proxy = database.proxy().await;
+    let pools = database.pools_through(&proxy);
     let mut chance = chance();
     let mut dropped = 0;
     for round in 0..BATCHES {
@@ -125,7 +127,7 @@ async fn a15_a_caller_that_goes_away_never_cuts_a_batch() {
             database.number(busy).await == 0
         })
         .await;
-    // Whoever had begun was finished, and no connection was lost over it.
+    assert!(proxy.connections() <= 8, "connections were lost over it");
     let halves =
         "SELECT count(*) FROM (SELECT 1 FROM item GROUP BY id / 2 HAVING count(*) <> 2) AS h";
     assert_eq!(database.number(halves).await, 0);
@@ -156,9 +158,11 @@ async fn a15_a_batch_whose_caller_is_gone_commits() {
         .step(sql("second", "INSERT INTO item VALUES (2)"));
     let writes = pools.writes.clone();
     let caller = tokio::spawn(async move { batch.commit(&writes).await });
-    super::waits_for_locks(&database, 1).await;
+    waits_for_locks(&database, 1).await;
     caller.abort();
     assert!(caller.await.unwrap_err().is_cancelled());
+    // Long enough for the server to notice a connection that is gone.
+    tokio::time::sleep(CLIENT_CHECK_INTERVAL * 3 / 2).await;
     holder.commit().await.unwrap();
     database
         .eventually("the batch commits", async || {
