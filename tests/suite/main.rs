@@ -6,6 +6,7 @@
 )]
 
 mod api;
+mod conformance;
 mod db;
 mod sagas;
 mod tidy;

@@ -8,9 +8,12 @@ use uuid::Uuid;
 
 use crate::batch::Step;
 
+/// With what the `application_name` of every executor's sessions begins; its id follows.
+const SESSION_NAME_PREFIX: &str = "nexus/";
+
 /// The `application_name` of an executor's sessions.
 pub fn session_name(id: Uuid) -> String {
-    format!("nexus/{id}")
+    format!("{SESSION_NAME_PREFIX}{id}")
 }
 
 /// A process that starts.
@@ -45,19 +48,27 @@ pub fn register(executor: NewExecutor, lease: Duration) -> Step<()> {
     Step::statement("executor.register", insert)
 }
 
-/// Renews the lease of an executor that has not been ended, and notes over which session. Its output
-/// is 1, or 0 when the lease is lost for good.
-pub fn heartbeat(id: Uuid, lease: Duration) -> Step<u64> {
+/// The session over which a lease was renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, QueryableByName)]
+pub struct HeartbeatSession {
+    /// The server process.
+    #[diesel(sql_type = Integer)]
+    pub backend_pid: i32,
+}
+
+/// Renews the lease of an executor that has not been ended, and gives the session over which it did,
+/// or nothing when the lease is lost for good.
+pub fn heartbeat(id: Uuid, lease: Duration) -> Step<Vec<HeartbeatSession>> {
     let update = diesel::sql_query(
         "UPDATE executor e SET time_heartbeat = clock_timestamp(), \
          time_lease_expires = clock_timestamp() + make_interval(secs => $2), \
          backend_pid = a.pid, backend_start = a.backend_start \
          FROM pg_stat_activity a WHERE a.pid = pg_backend_pid() \
-         AND e.id = $1 AND e.time_ended IS NULL",
+         AND e.id = $1 AND e.time_ended IS NULL RETURNING e.backend_pid",
     )
     .bind::<SqlUuid, _>(id)
     .bind::<Double, _>(lease.as_secs_f64());
-    Step::count("executor.heartbeat", update)
+    Step::rows("executor.heartbeat", update)
 }
 
 /// Ends an executor: its sagas may be taken over at once.
@@ -69,11 +80,11 @@ pub fn end(id: Uuid) -> Step<()> {
     Step::statement("executor.end", update)
 }
 
-/// Shortens the lease of every other executor whose heartbeat session is gone to one heartbeat. A
-/// live one reconnects and renews it in that time; a dead one does not.
+/// Shortens the lease of every other executor whose heartbeat session is gone to `left`. A live one
+/// sees that its session is gone, reconnects and renews it in that time; a dead one does not.
 ///
 /// Right after a restart of the database every session is gone, and nothing follows from it.
-pub fn shorten_leases(id: Uuid, heartbeat: Duration, restart_grace: Duration) -> Step<u64> {
+pub fn shorten_leases(id: Uuid, left: Duration, restart_grace: Duration) -> Step<u64> {
     let update = diesel::sql_query(
         "UPDATE executor e SET time_lease_expires = clock_timestamp() + make_interval(secs => $2) \
          WHERE e.id <> $1 AND e.time_ended IS NULL \
@@ -83,7 +94,7 @@ pub fn shorten_leases(id: Uuid, heartbeat: Duration, restart_grace: Duration) ->
          WHERE a.pid = e.backend_pid AND a.backend_start = e.backend_start)",
     )
     .bind::<SqlUuid, _>(id)
-    .bind::<Double, _>(heartbeat.as_secs_f64())
+    .bind::<Double, _>(left.as_secs_f64())
     .bind::<Double, _>(restart_grace.as_secs_f64());
     Step::count("executor.shorten_leases", update)
 }
@@ -123,13 +134,22 @@ pub struct EndedSession {
     pub backend_pid: i32,
 }
 
-/// Ends the sessions that a dead executor has left: a pipeline half sent by a frozen process holds
+/// Ends the sessions that dead executors have left: a pipeline half sent by a frozen process holds
 /// its locks beyond every time-out of the server.
-pub fn end_sessions(id: Uuid) -> Step<Vec<EndedSession>> {
+///
+/// All of them, each time: whoever declared an executor dead may have died before it came to this, and
+/// a frozen process that wakes for a moment may have opened more. An executor that ended itself is left
+/// alone for as long as its last lease would have run.
+pub fn end_sessions() -> Step<Vec<EndedSession>> {
+    // First the list, then the ends: in one WHERE the planner puts the cheap function before the join,
+    // or before the comparison of names, and ends every session of the server, this one included.
     let select = diesel::sql_query(
-        "SELECT pid AS backend_pid FROM pg_stat_activity \
-         WHERE application_name = $1 AND pg_terminate_backend(pid)",
+        "WITH dead AS MATERIALIZED (\
+         SELECT a.pid FROM pg_stat_activity a \
+         JOIN executor e ON a.application_name = $1 || e.id::text \
+         WHERE e.time_ended IS NOT NULL AND e.time_lease_expires <= clock_timestamp()) \
+         SELECT pid AS backend_pid FROM dead WHERE pg_terminate_backend(pid)",
     )
-    .bind::<Text, _>(session_name(id));
+    .bind::<Text, _>(SESSION_NAME_PREFIX);
     Step::rows("executor.end_sessions", select)
 }

@@ -5,11 +5,15 @@ use std::time::{Duration, Instant};
 
 use db_model::Database;
 use db_model::batch::{Batch, BatchError};
-use db_model::query::executor::{self, NewExecutor};
+use db_model::query::executor::{self, HeartbeatSession, NewExecutor};
 use tokio::sync::watch;
 
 /// How long after a failed heartbeat the next one is tried.
 const HEARTBEAT_RETRY: Duration = Duration::from_millis(200);
+
+/// How often between two heartbeats the process looks whether its session is still there. A look
+/// costs no round trip.
+const LOOKS_PER_HEARTBEAT: u32 = 5;
 
 /// What this process knows of its lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +45,7 @@ pub async fn register(database: &Database, lease: Duration) -> Result<(), BatchE
 
 /// Renews the lease until it is lost or the executor ends itself.
 ///
-/// Zero rows mean that another process has declared this one dead and has taken its sagas, or will:
+/// No session means that another process has declared this one dead and has taken its sagas, or will:
 /// the fence keeps this one from doing harm, and it has to go.
 pub async fn keep(
     database: Database,
@@ -55,13 +59,13 @@ pub async fn keep(
             .step(executor::heartbeat(id, lease))
             .commit(&database.lease)
             .await;
-        let pause = match beat {
-            Ok((0,)) => {
+        match beat.map(|(sessions,)| sessions.first().copied()) {
+            Ok(None) => {
                 tracing::error!(executor_id = %id, "the lease of this process is lost");
                 health.send_replace(Health::Ended);
                 return;
             }
-            Ok(_) => {
+            Ok(Some(session)) => {
                 health.send_if_modified(|health| match health {
                     Health::Alive(at) => {
                         *at = Instant::now();
@@ -69,13 +73,27 @@ pub async fn keep(
                     }
                     Health::Ended => false,
                 });
-                interval
+                pause(&database, session, interval).await;
             }
             Err(error) => {
                 tracing::warn!(%error, "the heartbeat failed; trying again");
-                HEARTBEAT_RETRY
+                tokio::time::sleep(HEARTBEAT_RETRY).await;
             }
-        };
-        tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+/// Waits for the next heartbeat, which is due at once when the session is found gone: whoever sees
+/// that it is gone leaves this process no more than one heartbeat to come back.
+async fn pause(database: &Database, session: HeartbeatSession, interval: Duration) {
+    let until = Instant::now() + interval;
+    while Instant::now() < until {
+        tokio::time::sleep(interval / LOOKS_PER_HEARTBEAT).await;
+        // A session that is gone is replaced by this, or cannot be.
+        let flight = database.lease.get().await;
+        if flight.is_ok_and(|flight| flight.backend_pid() == session.backend_pid) {
+            continue;
+        }
+        return;
     }
 }

@@ -41,19 +41,24 @@ pub async fn end_dead(database: &Database, heartbeat: Duration) -> Result<(), Ba
         .commit(&database.writes)
         .await?;
     for dead in ended {
-        let end = Batch::new().step(executor::end_sessions(dead.id));
-        let sessions = match end.commit(&database.writes).await {
-            Ok((sessions,)) => sessions.len(),
-            // Without the right to end them they go by themselves, only later.
-            Err(error) => {
-                tracing::warn!(%error, "the sessions of a dead process could not be ended");
-                0
-            }
-        };
         tracing::warn!(
-            executor_id = %dead.id, host = dead.host, pid = dead.pid, sessions,
+            executor_id = %dead.id, host = dead.host, pid = dead.pid,
             "another process is dead; its operations are taken over"
         );
+    }
+    let end = Batch::new().step(executor::end_sessions());
+    match end.commit(&database.writes).await {
+        Ok((sessions,)) if sessions.is_empty() => {}
+        Ok((sessions,)) => {
+            tracing::warn!(
+                sessions = sessions.len(),
+                "sessions of dead processes were ended"
+            );
+        }
+        // Without the right to end them they go by themselves, only later.
+        Err(error) => {
+            tracing::warn!(%error, "the sessions of dead processes could not be ended");
+        }
     }
     Ok(())
 }
