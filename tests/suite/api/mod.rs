@@ -1,3 +1,20 @@
 //! The API over HTTP, as its users call it.
 
+mod bound;
+mod client;
+mod contract;
+mod docs;
+mod edge;
+mod input;
+mod instance;
+mod list;
+mod operation;
+mod page;
 mod project;
+mod quota;
+mod race;
+mod refusal;
+mod service;
+
+/// 1 MiB, in bytes: the unit of memory.
+const MIB: i64 = 1 << 20;
