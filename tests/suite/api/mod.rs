@@ -5,6 +5,7 @@ mod client;
 mod contract;
 mod docs;
 mod edge;
+mod hangup;
 mod input;
 mod instance;
 mod list;
