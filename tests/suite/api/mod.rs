@@ -1,5 +1,6 @@
 //! The API over HTTP, as its users call it.
 
+mod body;
 mod bound;
 mod client;
 mod contract;
@@ -10,6 +11,7 @@ mod input;
 mod instance;
 mod list;
 mod operation;
+mod outcome;
 mod page;
 mod project;
 mod quota;
