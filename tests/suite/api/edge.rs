@@ -3,6 +3,7 @@
 use nexus_tests::Answer;
 use reqwest::Method;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::client::{Api, head};
 use super::contract;
@@ -273,7 +274,6 @@ async fn the_methods_of_a_body_take_it_whichever_way_it_comes() {
         "Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let begin = format!("{}{length}{first}", head("POST", "/v1/projects"));
     stream.write_all(begin.as_bytes()).await.unwrap();
     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
@@ -296,5 +296,49 @@ async fn the_methods_of_a_body_take_it_whichever_way_it_comes() {
             .len(),
         1
     );
+    api.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_request_is_refused_and_disturbs_nobody() {
+    let api = Api::start().await;
+    let headers = |count: usize| -> String { (0..count).map(|n| format!("h{n}: x\r\n")).collect() };
+    let get = |extra: &str| format!("{}{extra}\r\n", head("GET", "/v1/version"));
+    let cases: Vec<(Vec<u8>, &str)> = vec![
+        (b"hello\r\n\r\n".to_vec(), "400"),
+        (b"GET /v1/projects HTTP/9.9\r\n\r\n".to_vec(), "400"),
+        (b"GET /v1/a b HTTP/1.1\r\n\r\n".to_vec(), "400"),
+        (b"GET /v1/\x00 HTTP/1.1\r\n\r\n".to_vec(), "400"),
+        (get("bad\0header: x\r\n").into_bytes(), "400"),
+        (
+            get("Content-Length: 1\r\nContent-Length: 2\r\n").into_bytes(),
+            "400",
+        ),
+        (get("Content-Length: -1\r\n").into_bytes(), "400"),
+        (get("Transfer-Encoding: what\r\n").into_bytes(), "400"),
+        (get(&headers(300)).into_bytes(), "431"),
+        (
+            head("GET", &format!("/{}", "a".repeat(70_000))).into_bytes(),
+            "414",
+        ),
+        (
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(),
+            "400",
+        ),
+    ];
+    for (bytes, status) in cases {
+        let mut stream = api.connect().await;
+        stream.write_all(&bytes).await.ok();
+        stream.write_all(b"\r\n\r\n").await.ok();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.ok();
+        let answer = String::from_utf8_lossy(&answer);
+        let what = String::from_utf8_lossy(&bytes[..bytes.len().min(120)]);
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{what}: {answer:?}"
+        );
+        assert_eq!(api.get("/v1/version").await.status, 200);
+    }
     api.end().await;
 }
