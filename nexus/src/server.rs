@@ -235,7 +235,10 @@ fn serve(listener: TcpListener, routes: Router) -> (Handle<SocketAddr>, Task) {
     let handle = Handle::new();
     let serving = handle.clone();
     let task = tokio::spawn(async move {
-        let server = axum_server::from_tcp(listener)?.handle(serving);
+        let mut server = axum_server::from_tcp(listener)?.handle(serving);
+        // A caller that has sent its request and closes its side, or hangs up, is still served:
+        // otherwise a request whose end arrives along with it may be dropped before it has begun.
+        server.http_builder().http1().half_close(true);
         server.serve(routes.into_make_service()).await
     });
     (handle, task)
