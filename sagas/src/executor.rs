@@ -1,7 +1,6 @@
 //! The executor: what one process needs to run sagas. The only type that those who use sagas need.
 
 use std::collections::BTreeSet;
-use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,9 +20,9 @@ use crate::engine::lease::{self, Health};
 use crate::engine::quiet;
 use crate::engine::recover::{self, Recovered};
 use crate::engine::run::Run;
-use crate::failure::Failure;
 use crate::probe::{NoProbe, Probe};
 use crate::registry;
+use crate::submit::{Insertion, SubmitError, Submitted, SubmittedAny, insertion_of};
 
 /// How an executor runs.
 #[derive(Clone, Debug)]
@@ -56,42 +55,6 @@ impl Default for ExecutorOptions {
 #[derive(Debug, thiserror::Error)]
 #[error("registering this process in the database: {0}")]
 pub struct StartError(#[from] BatchError);
-
-/// Why a saga was not submitted.
-#[derive(Debug, thiserror::Error)]
-pub enum SubmitError {
-    /// As many run as may.
-    #[error("{limit} operations are running, which is as many as may run at once")]
-    Busy {
-        /// How many may.
-        limit: usize,
-    },
-    /// The process is shutting down.
-    #[error("this process is shutting down")]
-    Draining,
-    /// The lease is over. If the saga reached the database all the same, another process ends it.
-    #[error("this process has lost its lease")]
-    Lost,
-    /// The database was away or slow; nothing was started.
-    #[error("{0}")]
-    Unavailable(#[source] BatchError),
-    /// The parameters are no JSON, or the database answered what nobody expects. A bug.
-    #[error("{0}")]
-    Unexpected(Box<dyn std::error::Error + Send + Sync>),
-}
-
-/// How a saga ended.
-#[derive(Clone, Debug)]
-pub enum Outcome<T> {
-    /// Every node is done.
-    Succeeded(T),
-    /// A node failed, and everything is undone.
-    Failed(Failure),
-    /// An undo was refused; a person has to look.
-    Stuck(Failure),
-    /// Another process has the saga now: look again.
-    Lost,
-}
 
 /// Runs sagas, and takes over what dead processes have left. Clones are the same executor.
 #[derive(Clone, Debug)]
@@ -166,11 +129,7 @@ impl Executor {
         let (id, ended) = self
             .submit_definition(definition, value, S::subject(&params), request_id)
             .await?;
-        Ok(Submitted {
-            id,
-            ended,
-            saga: PhantomData,
-        })
+        Ok(Submitted::new(id, ended))
     }
 
     /// Like [`Executor::submit`], for a definition whose types are not known, as in the replay suite.
@@ -437,91 +396,5 @@ impl Drop for Running {
         self.inner.running.send_modify(|running| {
             running.remove(&self.id);
         });
-    }
-}
-
-/// What became of the insert of a saga's row.
-enum Insertion {
-    /// An earlier try of the same batch had committed.
-    Done,
-    /// It did not happen.
-    Failed(SubmitError),
-}
-
-fn insertion_of(error: BatchError) -> Insertion {
-    let state = error
-        .server()
-        .map(|server| (server.sqlstate.as_str(), server.column.as_deref()));
-    match (&error, state) {
-        (_, Some(("23505", _))) if error.constraint() == Some("saga_pkey") => Insertion::Done,
-        // No live row of this executor: see `saga::insert`.
-        (_, Some(("23502", Some("executor_id")))) => Insertion::Failed(SubmitError::Lost),
-        (BatchError::Busy(_) | BatchError::Ambiguous(_), _) => {
-            Insertion::Failed(SubmitError::Unavailable(error))
-        }
-        _ => Insertion::Failed(SubmitError::Unexpected(error.into())),
-    }
-}
-
-/// A saga that was submitted.
-#[derive(Debug)]
-pub struct Submitted<S> {
-    id: Uuid,
-    ended: watch::Receiver<Option<Ended>>,
-    saga: PhantomData<fn() -> S>,
-}
-
-impl<S: Saga> Submitted<S> {
-    /// The saga's id, which is the operation's.
-    pub fn id(&self) -> Uuid {
-        self.id
-    }
-
-    /// Waits for the end. Dropping it or its future cancels nothing.
-    pub async fn outcome(&mut self) -> Outcome<S::Output> {
-        match wait(&mut self.ended).await {
-            Ended::Succeeded(output) => match serde_json::from_value(output) {
-                Ok(output) => Outcome::Succeeded(output),
-                Err(error) => {
-                    let message = format!("the saga succeeded, its output does not read: {error}");
-                    Outcome::Stuck(Failure::unexpected("", message))
-                }
-            },
-            Ended::Failed(failure) => Outcome::Failed(failure),
-            Ended::Stuck(failure) => Outcome::Stuck(failure),
-            Ended::Lost => Outcome::Lost,
-        }
-    }
-}
-
-/// A saga that was submitted without its types.
-#[derive(Debug)]
-pub struct SubmittedAny {
-    id: Uuid,
-    ended: watch::Receiver<Option<Ended>>,
-}
-
-impl SubmittedAny {
-    /// The saga's id.
-    pub fn id(&self) -> Uuid {
-        self.id
-    }
-
-    /// Waits for the end.
-    pub async fn outcome(&mut self) -> Outcome<Value> {
-        match wait(&mut self.ended).await {
-            Ended::Succeeded(output) => Outcome::Succeeded(output),
-            Ended::Failed(failure) => Outcome::Failed(failure),
-            Ended::Stuck(failure) => Outcome::Stuck(failure),
-            Ended::Lost => Outcome::Lost,
-        }
-    }
-}
-
-async fn wait(ended: &mut watch::Receiver<Option<Ended>>) -> Ended {
-    match ended.wait_for(Option::is_some).await {
-        Ok(ended) => ended.clone().unwrap_or(Ended::Lost),
-        // The saga's task is gone without a word: it runs on elsewhere or here, but not for us.
-        Err(_) => Ended::Lost,
     }
 }

@@ -12,8 +12,10 @@ pub mod failure;
 pub mod probe;
 pub mod registry;
 pub mod saga;
+mod submit;
 pub mod testing;
 
 pub use definition::{Saga, Subject};
-pub use executor::{Executor, ExecutorOptions, Outcome, StartError, SubmitError, Submitted};
+pub use executor::{Executor, ExecutorOptions, StartError};
 pub use failure::{Cause, Failure};
+pub use submit::{Outcome, SubmitError, Submitted, SubmittedAny};
