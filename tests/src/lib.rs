@@ -7,6 +7,10 @@
 
 pub mod database;
 pub mod fixture;
+pub mod folder;
+pub mod history;
+pub mod load;
+pub mod process;
 pub mod proxy;
 pub mod script;
 pub mod server;

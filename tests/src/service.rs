@@ -47,17 +47,25 @@ impl Answer {
 
     /// Reads an answer whole. A body that is not JSON becomes a JSON string.
     pub async fn read(response: reqwest::Response) -> Self {
+        Self::try_read(response).await.unwrap()
+    }
+
+    /// The same of a server that may end meanwhile.
+    ///
+    /// # Errors
+    /// When the connection does.
+    pub async fn try_read(response: reqwest::Response) -> reqwest::Result<Self> {
         let (status, headers) = (response.status(), response.headers().clone());
-        let text = response.text().await.unwrap();
+        let text = response.text().await?;
         let body = match text.as_str() {
             "" => Value::Null,
             text => serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned())),
         };
-        Self {
+        Ok(Self {
             status,
             headers,
             body,
-        }
+        })
     }
 }
 

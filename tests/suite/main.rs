@@ -7,6 +7,8 @@
 
 mod api;
 mod conformance;
+mod crash;
 mod db;
+mod ops;
 mod sagas;
 mod tidy;

@@ -1,0 +1,1 @@
+//! The program as its operators meet it: start, stop, commands, logs.
