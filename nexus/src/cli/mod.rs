@@ -101,11 +101,16 @@ fn run(output: Output, command: impl Future<Output = CommandResult>) -> CommandR
     result
 }
 
-/// Prints; a reader that has gone is no reason to panic.
+/// Prints. A reader that has gone, as `head` does, has read what it wanted.
 fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
 }
 
 #[cfg(test)]
