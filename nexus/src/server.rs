@@ -141,7 +141,7 @@ impl Server {
             tracing::info!(api, docs, admin, data, psql, "listening");
         }
         for address in [self.api_address, self.admin_address] {
-            if !address.ip().is_loopback() {
+            if is_beyond_this_machine(address) {
                 tracing::warn!(
                     %address,
                     "listening beyond this machine without authentication: everyone who reaches \
@@ -201,6 +201,11 @@ impl Server {
         let closed = data.close().await;
         ended.and(closed.map_err(ServerError::from))
     }
+}
+
+/// Whether others than this machine's own users may reach an address.
+fn is_beyond_this_machine(address: SocketAddr) -> bool {
+    !address.ip().to_canonical().is_loopback()
 }
 
 async fn start_app(config: &Config, data: &Data) -> Result<App, ServerError> {
@@ -272,6 +277,33 @@ async fn finish_requests(app: &App, api: &Handle<SocketAddr>, task: &mut Task, g
             if let Ok(Err(error)) = ended {
                 tracing::warn!(cause = %error, "a listener ended badly");
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_is_this_machine_alone() {
+        let beyond = |address: &str| is_beyond_this_machine(address.parse().unwrap());
+        for address in [
+            "127.0.0.1:1",
+            "127.8.9.10:1",
+            "[::1]:1",
+            "[::ffff:127.0.0.1]:1",
+        ] {
+            assert!(!beyond(address), "{address}");
+        }
+        for address in [
+            "0.0.0.0:1",
+            "[::]:1",
+            "10.0.0.1:1",
+            "[::ffff:10.0.0.1]:1",
+            "[fe80::1]:1",
+        ] {
+            assert!(beyond(address), "{address}");
         }
     }
 }
