@@ -64,7 +64,7 @@ impl Data {
     pub fn psql(&self) -> String {
         match &self.embedded {
             Some(embedded) => embedded.psql(),
-            None => format!("psql '{}'", self.connect.display().replace('\'', "%27")),
+            None => format!("psql '{}'", self.connect.conninfo().replace('\'', r"'\''")),
         }
     }
 

@@ -180,6 +180,34 @@ impl ConnectOptions {
         self.to_string()
     }
 
+    /// The same as libpq reads it (`host=db port=5432 ..`), without the password: psql asks for that.
+    #[must_use]
+    pub fn conninfo(&self) -> String {
+        let hosts = self.config.get_hosts().iter().map(|host| match host {
+            Host::Unix(folder) => folder.to_string_lossy().into_owned(),
+            Host::Tcp(name) => name.clone(),
+        });
+        let hosts: Vec<_> = hosts.collect();
+        let ports = self.config.get_ports().iter().map(ToString::to_string);
+        let ports: Vec<_> = ports.collect();
+        let certificate = self.tls.root_certificate.as_ref();
+        let certificate = certificate.map(|path| path.to_string_lossy().into_owned());
+        let pairs = [
+            ("host", Some(hosts.join(","))),
+            ("port", Some(ports.join(","))),
+            ("user", self.user().map(str::to_owned)),
+            ("dbname", self.database().map(str::to_owned)),
+            ("sslmode", Some(self.tls.mode.name().to_owned())),
+            ("sslrootcert", certificate),
+        ];
+        let pairs: Vec<_> = pairs
+            .into_iter()
+            .filter_map(|(name, value)| value.filter(|value| !value.is_empty()).map(|v| (name, v)))
+            .map(|(name, value)| format!("{name}={}", in_pairs(&value)))
+            .collect();
+        pairs.join(" ")
+    }
+
     pub(super) fn tls(&self) -> &Tls {
         &self.tls
     }
@@ -204,6 +232,15 @@ impl ConnectOptions {
             _ => None,
         }
     }
+}
+
+/// A value as libpq reads it back.
+fn in_pairs(value: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-:,".contains(&byte);
+    if value.bytes().all(plain) {
+        return value.to_owned();
+    }
+    format!("'{}'", value.replace('\\', r"\\").replace('\'', r"\'"))
 }
 
 const PORT_DEFAULT: u16 = 5432;
@@ -277,6 +314,21 @@ mod tests {
             assert_eq!(options.session_attributes(), TargetSessionAttrs::ReadWrite);
             assert!(!format!("{options:?}").contains("cret"));
         }
+    }
+
+    #[test]
+    fn what_libpq_reads_is_the_same_without_the_password() {
+        let url = "postgres://a'nn:s%3Fcret@a:1,b:2/my%20data?sslmode=require&sslrootcert=/ca.pem";
+        let text = parse(url).conninfo();
+        assert_eq!(
+            text,
+            r"host=a,b port=1,2 user='a\'nn' dbname='my data' sslmode=require sslrootcert=/ca.pem"
+        );
+        assert_eq!(parse(&text).conninfo(), text);
+        assert_eq!(
+            parse("postgres://u@%2Frun%2Fpg/x").conninfo(),
+            "host=/run/pg port=5432 user=u dbname=x sslmode=prefer"
+        );
     }
 
     #[test]
