@@ -231,11 +231,11 @@ impl Process {
         &self.places().psql
     }
 
-    /// The URL of its database.
+    /// The URL of its embedded database.
     pub fn database_url(&self) -> String {
-        let psql = self.psql();
-        let (_, url) = psql.rsplit_once(' ').unwrap();
-        url.trim_matches('\'').to_owned()
+        let (_, url) = self.psql().rsplit_once(' ').unwrap();
+        assert!(url.starts_with("postgresql://"), "{url}");
+        url.to_owned()
     }
 
     /// A request of its API to be completed.
