@@ -233,6 +233,7 @@ impl Gate {
 
 impl Probe for Gate {
     fn at(&self, point: &Point) -> Verdict {
+        self.passed.lock().unwrap().push(point.what.clone());
         let here =
             (point.commit, point.side) == (self.commit, self.side) && point.what == self.what;
         if here && !self.taken.swap(true, Ordering::Relaxed) {
