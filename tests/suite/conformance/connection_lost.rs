@@ -3,6 +3,7 @@
 use db_model::batch::{Batch, BatchError, Persistence};
 use db_model::model::Project;
 use db_model::query::Change;
+use db_model::query::executor::session_name;
 use db_model::query::project_quota::{self, LimitsUpdate};
 use nexus_tests::TestDatabase;
 use nexus_tests::fixture::{self, WIDE};
@@ -32,6 +33,15 @@ impl Scene {
         }
     }
 
+    /// The server processes of the pools' sessions.
+    async fn sessions(&self) -> Vec<i32> {
+        let select = "SELECT pid FROM pg_stat_activity WHERE application_name = $1";
+        let name = session_name(self.pools.executor_id());
+        let client = self.database.client().await;
+        let rows = client.query(select, &[&name]).await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
     /// Updates a limit under a trouble. Gives how it ended, and how often the row was changed by it.
     async fn update(
         &self,
@@ -41,6 +51,12 @@ impl Scene {
         persistence: Persistence,
     ) -> (Result<(), BatchError>, i64) {
         let before = quota(&self.pools.writes, self.project.id).await;
+        let sessions = self.sessions().await;
+        assert_eq!(
+            sessions.len(),
+            1,
+            "one batch after another needs one session"
+        );
         let troubles = self.proxy.troubles();
         self.proxy.on(Rule {
             times,
@@ -64,11 +80,12 @@ impl Scene {
             "no trouble was met"
         );
         // What a cut session may still commit, it commits before it is gone.
-        let working = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
-                       AND query LIKE '%UPDATE \"project_quota\"%' AND state <> 'idle' AND pid <> pg_backend_pid()";
         self.database
-            .eventually("the lost session has ended", async || {
-                self.database.number(working).await == 0
+            .eventually("the cut session is gone", async || {
+                self.sessions()
+                    .await
+                    .iter()
+                    .all(|pid| !sessions.contains(pid))
             })
             .await;
         let after = quota(&self.pools.writes, self.project.id).await;

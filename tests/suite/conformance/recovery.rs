@@ -12,8 +12,8 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
-    Gate, SOON, begin_create, create, created, delete, ends, executor, instances, outcome, params,
-    probed, quick, quota, saga_row,
+    Gate, SOON, begin_create, create, created, delete, ends, instances, outcome, params, probed,
+    quick, quota, saga_row,
 };
 
 /// What a batch of each node changes, to be found in its text.
@@ -91,34 +91,37 @@ async fn j09_a_saga_is_never_refused_for_what_it_did_itself() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn j10_a_zombie_is_stopped_by_the_fence_before_its_guard_can_refuse() {
     let database = TestDatabase::new().await;
-    let gate = Gate::new(Commit::Action, "insert", Side::Before);
+    let asleep = Gate::new(Commit::Action, "insert", Side::Before);
+    let half_way = Gate::new(Commit::Action, "stop", Side::Before);
     let zombie_pools = database.pools();
-    let other = executor(&database).await;
+    let other = probed(database.pools(), half_way.clone()).await;
     let project = fixture::project(&other, "web", instances(1)).await;
-    let zombie = probed(zombie_pools.clone(), gate.clone()).await;
+    let zombie = probed(zombie_pools.clone(), asleep.clone()).await;
     let mut submitted = begin_create(&zombie, params(project.id, "one")).await;
-    gate.reached().await;
+    asleep.reached().await;
 
-    // It is dead for everybody but itself, and its saga is done by another.
+    // It is dead for everybody but itself, and another is half way through its saga.
     zombie.stop();
     let end = Batch::new().step(query::executor::end(zombie.id()));
     end.commit(&zombie_pools.writes).await.unwrap();
-    ends(&database, submitted.id()).await;
-    let done = saga_row(&database, submitted.id()).await;
-    assert_eq!(done, ("succeeded".to_owned(), 2, true));
+    half_way.reached().await;
+    let row = saga_row(&database, submitted.id()).await;
+    assert_eq!(row, ("running".to_owned(), 2, false));
     // Now its guards would refuse: the quota is used up, and the name is taken.
     let used = quota(&zombie_pools.writes, project.id).await;
     assert_eq!(used.instances_used, used.instances_limit);
 
-    gate.open();
+    asleep.open();
     let ended = outcome(&mut submitted).await;
     assert!(matches!(ended, Outcome::Lost), "{ended:?}");
-    // Its batch was stopped by the fence: it has not so much as tried to record a refusal.
-    assert_eq!(gate.passed(), ["insert"]);
-    assert_eq!(saga_row(&database, submitted.id()).await, done);
+    // Its batch was stopped by the fence: it has neither gone on nor so much as tried to record a refusal.
+    assert_eq!(asleep.passed(), ["insert"]);
+    assert_eq!(quota(&zombie_pools.writes, project.id).await, used);
+    half_way.open();
+    ends(&database, submitted.id()).await;
+    let row = saga_row(&database, submitted.id()).await;
+    assert_eq!(row, ("succeeded".to_owned(), 2, true));
     assert_eq!(failed_events(&database).await, 0);
-    let now = quota(&zombie_pools.writes, project.id).await;
-    assert_eq!(now, used);
     database.assert_books_balance().await;
 }
 
@@ -182,12 +185,21 @@ impl Stopped {
     }
 }
 
+/// Told that it is dead; or its session was ended before the Sync, and nothing was started either.
+fn assert_refused(submitted: &Result<sagas::Submitted<InstanceCreate>, SubmitError>) {
+    let expected = matches!(
+        submitted,
+        Err(SubmitError::Lost | SubmitError::Unavailable(_))
+    );
+    assert!(expected, "{submitted:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn j11_a_process_that_wakes_after_its_lease_is_refused() {
     let scene = Stopped::new().await;
     let _other = scene.is_declared_dead().await;
     let refused = scene.submit("late").await;
-    assert!(matches!(refused, Err(SubmitError::Lost)), "{refused:?}");
+    assert_refused(&refused);
     assert_eq!(scene.sagas().await, 1);
     scene.database.assert_books_balance().await;
 }
@@ -204,12 +216,7 @@ async fn j11_a_process_that_is_stopped_while_it_submits_is_refused() {
         scene.proxy.thaw();
         other
     });
-    // Its session was ended before the Sync, so that it knows that nothing was started; or it asked again.
-    let expected = matches!(
-        refused,
-        Err(SubmitError::Lost | SubmitError::Unavailable(_))
-    );
-    assert!(expected, "{refused:?}");
+    assert_refused(&refused);
     assert_eq!(scene.sagas().await, 1);
     scene.database.assert_books_balance().await;
 }
