@@ -74,7 +74,7 @@ pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a process counts as alive after its last heartbeat.
 pub const LEASE: Duration = Duration::from_secs(10);
 /// How long after a start of the database no session is held to be gone: everybody reconnects.
-pub const DATABASE_RESTART_GRACE: Duration = Duration::from_secs(2);
+pub const DATABASE_RESTART_GRACE: Duration = Duration::from_secs(1);
 /// How old a saga of this process must be before it counts as forgotten when it does not run: longer
 /// than any step of the clock and than the way from its row to its task.
 pub const SAGA_SETTLED_AGE: Duration = Duration::from_secs(10);
