@@ -241,7 +241,9 @@ impl Probe for Gate {
             // Others of the runtime go on meanwhile.
             tokio::task::block_in_place(|| {
                 let open = self.open.lock().unwrap();
-                drop(self.opened.wait_while(open, |open| !*open).unwrap());
+                // Not for ever: a test that fails before it opens must end as well.
+                let wait = self.opened.wait_timeout_while(open, SOON, |open| !*open);
+                drop(wait.unwrap());
             });
         }
         Verdict::Continue
