@@ -86,8 +86,11 @@ pub fn find<'a>(events: &'a [SagaEvent], node_id: i64, kind: &str) -> Option<&'a
         .find(|event| event.node_id == node_id && event.kind == kind)
 }
 
-/// What the log says of a node's action: its output, or why it failed. It never says both.
-pub fn decision(events: &[SagaEvent], node_id: i64) -> Option<Result<Value, Failure>> {
+/// What becomes of a node's action: its output, or why it failed.
+pub type Decision = Result<Value, Failure>;
+
+/// What the log says of a node's action. It never says both.
+pub fn decision(events: &[SagaEvent], node_id: i64) -> Option<Decision> {
     let data = |event: &SagaEvent| event.data.clone().unwrap_or(Value::Null);
     if let Some(event) = find(events, node_id, SUCCEEDED) {
         return Some(Ok(data(event)));

@@ -19,7 +19,7 @@ use db_model::types::time;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::log::{self, FAILED, Log, SUCCEEDED, UNDO_FINISHED};
+use super::log::{self, Decision, FAILED, Log, SUCCEEDED, UNDO_FINISHED};
 use crate::definition::{Definition, ErasedContext, NodeError};
 use crate::failure::Failure;
 use crate::probe::{Commit, Point, Probe, Side, Verdict};
@@ -90,7 +90,7 @@ impl Run {
     }
 
     /// Runs a node's action until it is decided: its output, or why it failed.
-    pub async fn act(&self, node: usize) -> Result<Result<Value, Failure>, LostSaga> {
+    pub async fn act(&self, node: usize) -> Result<Decision, LostSaga> {
         let name = self.definition.nodes[node].name;
         loop {
             let verdict = self.probe(Commit::Action, name, Side::Before)?;
@@ -115,7 +115,7 @@ impl Run {
         }
     }
 
-    async fn act_once(&self, node: usize) -> Result<Result<Value, Failure>, LostSaga> {
+    async fn act_once(&self, node: usize) -> Result<Decision, LostSaga> {
         let name = self.definition.nodes[node].name;
         let node_id = id_of(node);
         loop {
@@ -150,11 +150,7 @@ impl Run {
 
     /// Records that a node failed, unless its effect has come after all: a try whose outcome nobody
     /// learned may reach the server after a later one was refused. The log takes only one of the two.
-    async fn fail(
-        &self,
-        node: usize,
-        failure: Failure,
-    ) -> Result<Result<Value, Failure>, LostSaga> {
+    async fn fail(&self, node: usize, failure: Failure) -> Result<Decision, LostSaga> {
         let event = NewEvent {
             node_id: id_of(node),
             kind: FAILED,
@@ -235,11 +231,7 @@ impl Run {
 
     /// Makes an event durable now. Gives what the log says of the node's action if that stood there
     /// before a failure was written.
-    async fn write(
-        &self,
-        name: &str,
-        event: NewEvent,
-    ) -> Result<Option<Result<Value, Failure>>, LostSaga> {
+    async fn write(&self, name: &str, event: NewEvent) -> Result<Option<Decision>, LostSaga> {
         let what = format!("{name}/{}", event.kind);
         self.probe(Commit::Event, &what, Side::Before)?;
         loop {
@@ -331,12 +323,15 @@ impl Run {
             }
             Err(error) => match saga_event::rejection(&error) {
                 Some(Rejection::Fenced) => Err(self.lose()),
-                Some(Rejection::Recorded) => {
+                None if error.is_final() => Ok(Committed::Not(error)),
+                rejection => {
+                    if rejection.is_none() {
+                        unforeseen(&error).await;
+                    }
                     let recorded = self.recorded().await;
                     lock(&self.log).found(&recorded);
                     Ok(Committed::Before(recorded))
                 }
-                None => Ok(Committed::Not(error)),
             },
         }
     }
@@ -377,7 +372,7 @@ impl Run {
 enum Committed {
     /// It committed.
     Now,
-    /// One of its events was there already; these are all that are.
+    /// One of its events was there already, or nobody knows; these are all that are.
     Before(Vec<SagaEvent>),
     /// It was refused.
     Not(BatchError),
