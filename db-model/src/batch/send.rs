@@ -18,7 +18,8 @@ pub enum Persistence {
     /// When the server asks for it (40001, 40P01), a limited number of times.
     Conflicts,
     /// Also once its outcome is unknown, until it is known: the batch has a key by which a second run
-    /// does nothing. While nothing of it can have committed, it is as limited as the first.
+    /// does nothing. While nothing of it can have committed, it is as limited as the first. The outcome
+    /// stays unknown when the second run is refused.
     Keyed,
     /// For every reason but a refusal, without end: the batch has a key and must be done.
     Endless,
@@ -47,11 +48,23 @@ pub(super) async fn send(
             _ => false,
         };
         if !again {
-            return Err(error);
+            return Err(told(error, persistence == Persistence::Keyed && ambiguous));
         }
         tracing::debug!(attempt, %error, steps = ?sendable.labels, "a batch is sent again");
         tokio::time::sleep(pause(attempt)).await;
         attempt = attempt.saturating_add(1);
+    }
+}
+
+/// A refusal after a try whose outcome nobody learned does not say what became of that try: its key may
+/// have been written over by another change, and then it is its own effect that is in the way. In a
+/// saga it does say so, for the key comes first and is never written over.
+fn told(error: BatchError, unknown: bool) -> BatchError {
+    match error {
+        BatchError::Refused { .. } if unknown => {
+            BatchError::Ambiguous(format!("a reply was lost, and then {error}"))
+        }
+        error => error,
     }
 }
 

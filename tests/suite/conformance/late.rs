@@ -3,22 +3,23 @@
 //! A network may keep what was sent, and hand it to the server long after the session that sent it
 //! is gone. Until then no second try can meet its key.
 
-use db_model::batch::Batch;
+use db_model::batch::{Batch, BatchError, Persistence};
 use db_model::model::Instance;
-use db_model::query::project_quota::{self, InstanceCharge};
+use db_model::query::project_quota::{self, InstanceCharge, LimitsUpdate};
 use db_model::query::saga::Fence;
 use db_model::query::saga_event::{self, NewEvent};
 use db_model::query::{Change, instance};
 use db_model::types::{InstanceState, time};
 use nexus_tests::TestDatabase;
-use nexus_tests::fixture;
+use nexus_tests::fixture::{self, WIDE};
+use nexus_tests::proxy::{Rule, Trouble};
 use sagas::probe::{Commit, Side};
 use sagas::saga::instance_create::Params;
 use uuid::Uuid;
 
 use super::{
-    Gate, begin_create, created, instances, is_quota_exceeded, outcome, params, probed, quota,
-    refusal, set_instances_limit,
+    Gate, begin_create, created, executor, instances, is_quota_exceeded, outcome, params, probed,
+    quota, refusal, set_instances_limit,
 };
 
 /// The first node's batch as the executor sent it the first time, but for `started`: in a saga that
@@ -105,5 +106,46 @@ async fn j06_a_first_try_that_arrives_after_its_refusal_was_recorded_does_nothin
     let refusal = refusal(outcome(&mut submitted).await);
     assert!(is_quota_exceeded(&refusal), "{refusal:?}");
     assert_eq!(quota(&pools.writes, project.id).await.instances_used, 0);
+    database.assert_books_balance().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn j09_a_change_that_committed_is_not_reported_as_refused() {
+    let database = TestDatabase::new().await;
+    let proxy = database.proxy().await;
+    let pools = database.pools_through(&proxy);
+    let executor = executor(&database).await;
+    let project = fixture::project(&executor, "web", WIDE).await;
+    let direct = database.pools();
+    let before = quota(&direct.writes, project.id).await;
+
+    // The first try commits. Before the second gets there, somebody else has put another key on the row.
+    proxy.on(Trouble::LoseReply.to("UPDATE \"project_quota\""));
+    proxy.on(Rule {
+        skip: 1,
+        ..Trouble::FreezeAfter(2).to("UPDATE \"project_quota\"")
+    });
+    let limits = LimitsUpdate {
+        instances: Some(5),
+        ..LimitsUpdate::default()
+    };
+    let generation = Some(before.generation);
+    let update = project_quota::update(Change::new(), project.id, limits, generation);
+    let update = Batch::new()
+        .step(update)
+        .commit_as(&pools.writes, Persistence::Keyed);
+    let (result, ()) = tokio::join!(update, async {
+        proxy.frozen().await;
+        let after = quota(&direct.writes, project.id).await;
+        assert_eq!(after.instances_limit, 5);
+        fixture::instance(&executor, project.id, "one").await;
+        proxy.thaw();
+    });
+    assert!(
+        matches!(result, Err(BatchError::Ambiguous(_))),
+        "{result:?}"
+    );
+    let after = quota(&direct.writes, project.id).await;
+    assert_eq!((after.instances_limit, after.instances_used), (5, 1));
     database.assert_books_balance().await;
 }
