@@ -8,9 +8,7 @@ use super::compose::Sendable;
 use super::error::{BatchError, Busy, StepName, StepOrCommit};
 use super::flight::{Answer, FlightError, NotSent, ServerError};
 use crate::pool::WritePool;
-use crate::types::limits::{
-    BATCH_ATTEMPTS_MAX, BATCH_DEADLINE, BATCH_RETRY_PAUSE, BATCH_RETRY_PAUSE_MAX,
-};
+use crate::types::limits::{BATCH_ATTEMPTS_MAX, BATCH_RETRY_PAUSE, BATCH_RETRY_PAUSE_MAX};
 
 /// For which reasons a batch is sent again, always exactly as it was rendered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,16 +23,17 @@ pub enum Persistence {
     Endless,
 }
 
-/// Sends the batch as often as `persistence` says.
+/// Sends the batch as often as `persistence` says. Each answer may take `deadline`.
 pub(super) async fn send(
     sendable: Sendable,
     pool: WritePool,
     persistence: Persistence,
+    deadline: Duration,
 ) -> Result<Vec<Answer>, BatchError> {
     let mut attempt = 1;
     let mut ambiguous = false;
     loop {
-        let error = match send_once(&sendable, &pool, attempt).await {
+        let error = match send_once(&sendable, &pool, attempt, deadline).await {
             Ok(answers) => return Ok(answers),
             Err(error) => error,
         };
@@ -80,13 +79,14 @@ async fn send_once(
     sendable: &Sendable,
     pool: &WritePool,
     attempt: u32,
+    deadline: Duration,
 ) -> Result<Vec<Answer>, BatchError> {
     let mut flight = pool
         .get()
         .await
         .map_err(|error| BatchError::Busy(error.into()))?;
     flight
-        .fly(&sendable.queries, BATCH_DEADLINE)
+        .fly(&sendable.queries, deadline)
         .await
         .map_err(|error| match error {
             FlightError::Refused { index, error } => classify(sendable, index, error, attempt),

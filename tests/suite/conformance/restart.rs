@@ -10,6 +10,7 @@ use db_model::pool::PoolOptions;
 use db_model::{Database, books, migrate};
 use nexus_tests::TestDatabase;
 use nexus_tests::fixture;
+use nexus_tests::proxy::Trouble;
 use rustix::process::{Pid, Signal, kill_process};
 use sagas::saga::InstanceCreate;
 use sagas::{Executor, ExecutorOptions, Outcome, SubmitError};
@@ -219,5 +220,30 @@ async fn j14_a_live_process_on_a_slow_network_outlives_the_loss_of_its_heartbeat
     }
     slow.ready().unwrap();
     other.ready().unwrap();
+    database.assert_books_balance().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn j14_a_live_process_outlives_a_heartbeat_that_is_never_answered() {
+    let database = TestDatabase::new().await;
+    let proxy = database.proxy().await;
+    let options = ExecutorOptions {
+        heartbeat_interval: Duration::from_millis(500),
+        lease: Duration::from_secs(4),
+        ..ExecutorOptions::default()
+    };
+    let cut_off = Executor::start(database.pools_through(&proxy), options.clone())
+        .await
+        .unwrap();
+    let other = Executor::start(database.pools(), options).await.unwrap();
+    // The session stands, and nothing comes of it any more, as behind a cable that was pulled.
+    proxy.on(Trouble::FreezeAfter(0).to("UPDATE executor e SET time_heartbeat"));
+    proxy.frozen().await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let ended = "SELECT count(*) FROM executor WHERE time_ended IS NOT NULL";
+    assert_eq!(database.number(ended).await, 0, "it was declared dead");
+    cut_off.ready().unwrap();
+    other.ready().unwrap();
+    proxy.thaw();
     database.assert_books_balance().await;
 }
