@@ -247,3 +247,19 @@ async fn j14_a_live_process_outlives_a_heartbeat_that_is_never_answered() {
     proxy.thaw();
     database.assert_books_balance().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn j14_a_process_ends_in_time_though_the_database_says_nothing() {
+    let database = TestDatabase::new().await;
+    let proxy = database.proxy().await;
+    let pools = database.pools_through(&proxy);
+    let ending = Executor::start(pools, ExecutorOptions::default())
+        .await
+        .unwrap();
+    proxy.on(Trouble::FreezeAfter(2).to("UPDATE executor SET time_ended"));
+    let drained = tokio::time::timeout(Duration::from_secs(5), ending.drain(Duration::ZERO));
+    assert_eq!(drained.await.expect("it waits for the database"), 0);
+    assert_eq!(proxy.troubles(), 1, "no trouble was met");
+    proxy.thaw();
+    database.assert_books_balance().await;
+}
