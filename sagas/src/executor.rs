@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use db_model::Database;
 use db_model::batch::{Batch, BatchError, Persistence};
 use db_model::query::saga::{self, Fence, NewSaga};
-use db_model::types::limits::{HEARTBEAT_INTERVAL, LEASE, SAGAS_RECOVERING_MAX, SAGAS_RUNNING_MAX};
+use db_model::types::limits::{
+    HEARTBEAT_INTERVAL, LEASE, LEASE_END_WAIT, SAGAS_RECOVERING_MAX, SAGAS_RUNNING_MAX,
+};
 use db_model::types::time;
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -353,11 +355,17 @@ impl Executor {
             Err(_) => inner.running.borrow().len(),
         };
         inner.health.send_replace(Health::Ended);
-        let end = Batch::new().step(db_model::query::executor::end(self.id()));
-        if let Err(error) = end.commit(&inner.database.writes).await {
-            tracing::warn!(%error, "the lease could not be ended; it runs out by itself");
-        }
         self.stop();
+        // Over the heartbeat's session, which nobody needs any more: the others may all be busy.
+        let end = Batch::new().step(db_model::query::executor::end(self.id()));
+        let end = end.commit_within(&inner.database.lease, LEASE_END_WAIT);
+        match tokio::time::timeout(LEASE_END_WAIT, end).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the lease could not be ended; it runs out by itself");
+            }
+            Err(_) => tracing::warn!("the lease could not be ended in time; it runs out by itself"),
+        }
         left
     }
 

@@ -6,6 +6,8 @@ use db_model::batch::BatchError;
 use db_model::constraint::Refusal;
 use serde::{Deserialize, Serialize};
 
+use crate::definition::NodeError;
+
 /// The first error of a saga. Its JSON stands in `saga.error` and in the event of the node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
@@ -50,6 +52,18 @@ impl Failure {
             node: node.to_owned(),
             step,
             cause,
+        }
+    }
+
+    /// From what a node's function said instead of giving a batch.
+    pub(crate) fn from_node(node: &str, error: NodeError) -> Self {
+        match error {
+            NodeError::Refused(refusal) => Self {
+                node: node.to_owned(),
+                step: None,
+                cause: Cause::Refused(refusal),
+            },
+            NodeError::Corrupt(message) => Self::unexpected(node, message),
         }
     }
 

@@ -204,6 +204,10 @@ BEGIN
     IF FOUND AND quota.changed_by = change THEN
         RETURN 0;
     END IF;
+    -- The quota was opened between the refused update and this read: worth another try.
+    IF FOUND AND quota.open AND (wanted_generation IS NULL OR quota.generation = wanted_generation) THEN
+        RAISE EXCEPTION 'the project quota was opened meanwhile' USING ERRCODE = '40001';
+    END IF;
     IF FOUND AND quota.open AND quota.generation IS DISTINCT FROM wanted_generation THEN
         RAISE EXCEPTION 'the project quota has changed' USING ERRCODE = 'NX001', CONSTRAINT = 'generation',
             DETAIL = json_build_object('kind', 'project_quota', 'id', project,

@@ -1,13 +1,16 @@
 //! Composing steps to one transaction with typed outputs.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::error::{BatchError, StepName};
 use super::flight::{Answer, Query};
 use super::send::{self, Persistence};
 use super::step::{Refusals, SentStep, Step};
 use crate::pool::WritePool;
-use crate::types::limits::{BATCH_BYTES_MAX, BATCH_LOCKING_BYTES_MAX, BATCH_STEPS_MAX};
+use crate::types::limits::{
+    BATCH_BYTES_MAX, BATCH_DEADLINE, BATCH_LOCKING_BYTES_MAX, BATCH_STEPS_MAX,
+};
 
 type Decode<T> = Box<dyn FnOnce(&mut Answers) -> Result<T, BatchError> + Send>;
 
@@ -173,12 +176,33 @@ impl<T: Send + 'static> Batch<T> {
         pool: &WritePool,
         persistence: Persistence,
     ) -> Result<T, BatchError> {
+        self.fly(pool, persistence, BATCH_DEADLINE).await
+    }
+
+    /// Like [`Batch::commit`], but gives the connection up when an answer takes longer than `deadline`.
+    ///
+    /// # Errors
+    /// Those of [`Batch::commit`].
+    pub async fn commit_within(
+        self,
+        pool: &WritePool,
+        deadline: Duration,
+    ) -> Result<T, BatchError> {
+        self.fly(pool, Persistence::Conflicts, deadline).await
+    }
+
+    async fn fly(
+        self,
+        pool: &WritePool,
+        persistence: Persistence,
+        deadline: Duration,
+    ) -> Result<T, BatchError> {
         let sendable = prepare(self.steps)?;
         let labels = sendable.labels.clone();
         let answers = if sendable.queries.is_empty() {
             Vec::new()
         } else {
-            let task = tokio::spawn(send::send(sendable, pool.clone(), persistence));
+            let task = tokio::spawn(send::send(sendable, pool.clone(), persistence, deadline));
             task.await.map_err(|error| {
                 BatchError::Ambiguous(format!("the task of the batch ended early: {error}"))
             })??

@@ -125,6 +125,20 @@ impl fmt::Display for StepOrCommit {
 }
 
 impl BatchError {
+    /// Whether it is certain that nothing of the batch was done, and that sending it again as it is
+    /// would not do it: it was refused, or it cannot be sent.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Invalid(_)
+            | Self::Refused { .. }
+            | Self::Unexpected { .. }
+            | Self::AtCommit(_) => true,
+            Self::Busy(_) | Self::Ambiguous(_) | Self::TooLarge(_) | Self::Unreadable { .. } => {
+                false
+            }
+        }
+    }
+
     /// What the server said, if it said something.
     pub fn server(&self) -> Option<&ServerError> {
         match self {
@@ -154,6 +168,10 @@ impl BatchError {
                 | Busy::Timeout {
                     step: StepOrCommit::Step(step),
                     ..
+                }
+                | Busy::Server {
+                    step: StepOrCommit::Step(step),
+                    ..
                 },
             ) => Some(*step),
             _ => None,
@@ -163,5 +181,33 @@ impl BatchError {
     /// The name of the constraint or guard that was broken, if it was one.
     pub fn constraint(&self) -> Option<&str> {
         self.server()?.constraint.as_deref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_or_may_be_committed_is_not_final() {
+        let step = StepName {
+            label: "a.step",
+            index: 0,
+        };
+        let message = String::new;
+        for error in [
+            BatchError::Ambiguous(message()),
+            BatchError::TooLarge(message()),
+            BatchError::Unreadable {
+                step,
+                message: message(),
+            },
+            BatchError::Busy(Busy::NotSent(message())),
+        ] {
+            assert!(!error.is_final(), "{error:?}");
+        }
+        let error = Box::default();
+        assert!(BatchError::Unexpected { step, error }.is_final());
+        assert!(BatchError::Invalid(message()).is_final());
     }
 }

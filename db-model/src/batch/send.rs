@@ -8,9 +8,7 @@ use super::compose::Sendable;
 use super::error::{BatchError, Busy, StepName, StepOrCommit};
 use super::flight::{Answer, FlightError, NotSent, ServerError};
 use crate::pool::WritePool;
-use crate::types::limits::{
-    BATCH_ATTEMPTS_MAX, BATCH_DEADLINE, BATCH_RETRY_PAUSE, BATCH_RETRY_PAUSE_MAX,
-};
+use crate::types::limits::{BATCH_ATTEMPTS_MAX, BATCH_RETRY_PAUSE, BATCH_RETRY_PAUSE_MAX};
 
 /// For which reasons a batch is sent again, always exactly as it was rendered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,22 +16,24 @@ pub enum Persistence {
     /// When the server asks for it (40001, 40P01), a limited number of times.
     Conflicts,
     /// Also once its outcome is unknown, until it is known: the batch has a key by which a second run
-    /// does nothing. While nothing of it can have committed, it is as limited as the first.
+    /// does nothing. While nothing of it can have committed, it is as limited as the first. The outcome
+    /// stays unknown when the second run is refused.
     Keyed,
     /// For every reason but a refusal, without end: the batch has a key and must be done.
     Endless,
 }
 
-/// Sends the batch as often as `persistence` says.
+/// Sends the batch as often as `persistence` says. Each answer may take `deadline`.
 pub(super) async fn send(
     sendable: Sendable,
     pool: WritePool,
     persistence: Persistence,
+    deadline: Duration,
 ) -> Result<Vec<Answer>, BatchError> {
     let mut attempt = 1;
     let mut ambiguous = false;
     loop {
-        let error = match send_once(&sendable, &pool, attempt).await {
+        let error = match send_once(&sendable, &pool, attempt, deadline).await {
             Ok(answers) => return Ok(answers),
             Err(error) => error,
         };
@@ -47,11 +47,23 @@ pub(super) async fn send(
             _ => false,
         };
         if !again {
-            return Err(error);
+            return Err(told(error, persistence == Persistence::Keyed && ambiguous));
         }
         tracing::debug!(attempt, %error, steps = ?sendable.labels, "a batch is sent again");
         tokio::time::sleep(pause(attempt)).await;
         attempt = attempt.saturating_add(1);
+    }
+}
+
+/// A refusal after a try whose outcome nobody learned does not say what became of that try: its key may
+/// have been written over by another change, and then it is its own effect that is in the way. In a
+/// saga it does say so, for the key comes first and is never written over.
+fn told(error: BatchError, unknown: bool) -> BatchError {
+    match error {
+        BatchError::Refused { .. } if unknown => {
+            BatchError::Ambiguous(format!("a reply was lost, and then {error}"))
+        }
+        error => error,
     }
 }
 
@@ -67,13 +79,14 @@ async fn send_once(
     sendable: &Sendable,
     pool: &WritePool,
     attempt: u32,
+    deadline: Duration,
 ) -> Result<Vec<Answer>, BatchError> {
     let mut flight = pool
         .get()
         .await
         .map_err(|error| BatchError::Busy(error.into()))?;
     flight
-        .fly(&sendable.queries, BATCH_DEADLINE)
+        .fly(&sendable.queries, deadline)
         .await
         .map_err(|error| match error {
             FlightError::Refused { index, error } => classify(sendable, index, error, attempt),

@@ -91,6 +91,18 @@ pub struct Progress {
     pub time_finished: Option<DateTime<Utc>>,
 }
 
+impl Progress {
+    /// A node has failed for this reason, and what was done is being undone.
+    pub fn unwinding(error: &Option<Value>) -> Self {
+        Self {
+            state: SagaState::Unwinding,
+            output: None,
+            error: error.clone(),
+            time_finished: None,
+        }
+    }
+}
+
 /// Records how a saga stands.
 ///
 /// It does not ask for the state before: under one fence there is one writer, and a second run of
@@ -132,7 +144,8 @@ pub struct Adopted {
 
 /// Takes over at most `limit` unfinished sagas that nobody runs: their owner is not alive, or it is
 /// this executor, they are not among those that it is `running`, and they were asked for before
-/// `settled`, as when the reply to an insert was lost together with the lease. Only definitions of `definitions` (`name:hash`) are taken.
+/// `settled`, as when the reply to an insert was lost together with the lease. Only definitions of
+/// `definitions` (`name:hash`) are taken.
 ///
 /// SKIP LOCKED leaves out a saga whose old owner still has a batch under way; the caller comes again.
 /// The update asks once more whether the saga has ended, for it may have while this waited.

@@ -14,6 +14,9 @@ use crate::schema::saga_event::dsl;
 /// The key that says that an event has been recorded before.
 pub const KEY: &str = "saga_event_pkey";
 
+/// The key that says that a node has an outcome: it has succeeded or it has failed, never both.
+pub const OUTCOME_KEY: &str = "saga_event_outcome_key";
+
 /// An event to be recorded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewEvent {
@@ -32,7 +35,9 @@ pub struct NewEvent {
 /// The saga's id is read from its row, under a share lock that keeps the row's owner until the
 /// commit. A wrong owner gives NULL, which aborts the whole batch with 23502: a join that inserts no
 /// row would not. An event that stands there already aborts it with 23505 on [`KEY`]: the node's
-/// effect and its event committed together, so the effect is there too.
+/// effect and its event committed together, so the effect is there too. On [`OUTCOME_KEY`] fails a
+/// success after a failure, and a failure after a success: a batch that arrives late changes nothing
+/// that was decided, and nothing is decided against one that has arrived.
 pub fn insert(fence: Fence, event: &NewEvent) -> Step<()> {
     let insert = diesel::sql_query(
         "INSERT INTO saga_event (saga_id, node_id, kind, data, time_recorded) \
@@ -61,7 +66,7 @@ pub fn list(saga_ids: Vec<Uuid>) -> Step<Vec<SagaEvent>> {
 /// How the log took an event that it did not record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejection {
-    /// The event stands there already.
+    /// The event stands there already, or one that rules it out.
     Recorded,
     /// The process does not hold the saga any more.
     Fenced,
@@ -72,7 +77,9 @@ pub fn rejection(error: &BatchError) -> Option<Rejection> {
     let server = error.server()?;
     let label = error.step()?.label;
     match (label, server.sqlstate.as_str()) {
-        ("saga_event.insert", "23505") if server.constraint.as_deref() == Some(KEY) => {
+        ("saga_event.insert", "23505")
+            if [Some(KEY), Some(OUTCOME_KEY)].contains(&server.constraint.as_deref()) =>
+        {
             Some(Rejection::Recorded)
         }
         ("saga_event.insert", "23502") if server.column.as_deref() == Some("saga_id") => {

@@ -73,6 +73,8 @@ pub const SAGAS_RECOVERING_MAX: usize = 32;
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a process counts as alive after its last heartbeat.
 pub const LEASE: Duration = Duration::from_secs(10);
+/// How long a process that ends waits for the end of its lease to be recorded.
+pub const LEASE_END_WAIT: Duration = Duration::from_secs(2);
 /// How long after a start of the database no session is held to be gone: everybody reconnects.
 pub const DATABASE_RESTART_GRACE: Duration = Duration::from_secs(1);
 /// How old a saga of this process must be before it counts as forgotten when it does not run: longer

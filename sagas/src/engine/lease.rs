@@ -11,6 +11,10 @@ use tokio::sync::watch;
 /// How long after a failed heartbeat the next one is tried.
 const HEARTBEAT_RETRY: Duration = Duration::from_millis(200);
 
+/// How many heartbeats a lease outlives that are never answered. A session from which nothing comes any
+/// more is given up while there is time for another.
+const HEARTBEATS_LOST_PER_LEASE: u32 = 2;
+
 /// How often between two heartbeats the process looks whether its session is still there. A look
 /// costs no round trip.
 const LOOKS_PER_HEARTBEAT: u32 = 5;
@@ -57,7 +61,7 @@ pub async fn keep(
     while !matches!(*health.borrow(), Health::Ended) {
         let beat = Batch::new()
             .step(executor::heartbeat(id, lease))
-            .commit(&database.lease)
+            .commit_within(&database.lease, lease / HEARTBEATS_LOST_PER_LEASE)
             .await;
         match beat.map(|(sessions,)| sessions.first().copied()) {
             Ok(None) => {

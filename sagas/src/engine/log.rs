@@ -79,6 +79,29 @@ impl Log {
     }
 }
 
+/// An event, if it is there.
+pub fn find<'a>(events: &'a [SagaEvent], node_id: i64, kind: &str) -> Option<&'a SagaEvent> {
+    events
+        .iter()
+        .find(|event| event.node_id == node_id && event.kind == kind)
+}
+
+/// What becomes of a node's action: its output, or why it failed.
+pub type Decision = Result<Value, Failure>;
+
+/// What the log says of a node's action. It never says both.
+pub fn decision(events: &[SagaEvent], node_id: i64) -> Option<Decision> {
+    let data = |event: &SagaEvent| event.data.clone().unwrap_or(Value::Null);
+    if let Some(event) = find(events, node_id, SUCCEEDED) {
+        return Some(Ok(data(event)));
+    }
+    let recorded = data(find(events, node_id, FAILED)?);
+    let unreadable = |error: serde_json::Error| Failure::unexpected("", error.to_string());
+    Some(Err(
+        serde_json::from_value(recorded).unwrap_or_else(unreadable)
+    ))
+}
+
 /// An event of steno as a row.
 pub fn to_row(event: &SagaNodeEvent) -> NewEvent {
     let data = match &event.event_type {

@@ -15,13 +15,13 @@ use db_model::pool::WritePool;
 use db_model::query::Change;
 use db_model::query::saga::{self, Fence, Progress};
 use db_model::query::saga_event::{self, NewEvent, Rejection};
-use db_model::types::{SagaState, time};
+use db_model::types::time;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::log::{FAILED, Log, SUCCEEDED, UNDO_FINISHED};
+use super::log::{self, Decision, FAILED, Log, SUCCEEDED, UNDO_FINISHED};
 use crate::definition::{Definition, ErasedContext, NodeError};
-use crate::failure::{Cause, Failure};
+use crate::failure::Failure;
 use crate::probe::{Commit, Point, Probe, Side, Verdict};
 
 /// The pause after an error that nobody foresaw, before the log is written again.
@@ -74,9 +74,8 @@ impl Run {
         }
     }
 
-    /// Resolves once this process does not hold the saga any more.
+    /// Resolves once this process does not hold the saga any more, and only then: the sender is here.
     pub async fn lost(&self) {
-        // The sender lives in `self`, so waiting ends only with the value.
         self.lost.subscribe().wait_for(|lost| *lost).await.ok();
     }
 
@@ -86,39 +85,37 @@ impl Run {
 
     /// The output of the last node.
     pub fn output(&self) -> Value {
-        lock(&self.outputs)
-            .last()
-            .map_or(Value::Null, |(_, output)| output.clone())
+        let outputs = lock(&self.outputs);
+        outputs.last().map_or(Value::Null, |(_, last)| last.clone())
     }
 
     /// Runs a node's action until it is decided: its output, or why it failed.
-    pub async fn act(&self, node: usize) -> Result<Result<Value, Failure>, LostSaga> {
+    pub async fn act(&self, node: usize) -> Result<Decision, LostSaga> {
         let name = self.definition.nodes[node].name;
         loop {
-            match self.probe(Commit::Action, name, Side::Before)? {
-                Verdict::Fail => {
-                    return Ok(Err(Failure::unexpected(
-                        name,
-                        "failed by a probe".to_owned(),
-                    )));
-                }
-                Verdict::Continue | Verdict::Halt | Verdict::Repeat => {}
-            }
-            let decided = self.act_once(node).await?;
+            let verdict = self.probe(Commit::Action, name, Side::Before)?;
+            let tried = if verdict == Verdict::Fail {
+                Err(Failure::unexpected(name, "failed by a probe".to_owned()))
+            } else {
+                self.act_once(node).await?
+            };
+            let decided = match tried {
+                Err(failure) => self.fail(node, failure).await?,
+                done => done,
+            };
             if let Ok(output) = &decided {
                 let mut outputs = lock(&self.outputs);
                 if !outputs.iter().any(|(known, _)| *known == name) {
                     outputs.push((name, output.clone()));
                 }
             }
-            match self.probe(Commit::Action, name, Side::After)? {
-                Verdict::Repeat => {}
-                Verdict::Continue | Verdict::Halt | Verdict::Fail => return Ok(decided),
+            if self.probe(Commit::Action, name, Side::After)? != Verdict::Repeat {
+                return Ok(decided);
             }
         }
     }
 
-    async fn act_once(&self, node: usize) -> Result<Result<Value, Failure>, LostSaga> {
+    async fn act_once(&self, node: usize) -> Result<Decision, LostSaga> {
         let name = self.definition.nodes[node].name;
         let node_id = id_of(node);
         loop {
@@ -131,7 +128,7 @@ impl Run {
                 change,
             ) {
                 Ok(planned) => planned,
-                Err(error) => return Ok(Err(failure_of(name, error))),
+                Err(error) => return Ok(Err(Failure::from_node(name, error))),
             };
             let own = NewEvent {
                 node_id,
@@ -142,13 +139,26 @@ impl Run {
             match self.commit(batch, Vec::new(), own).await? {
                 Committed::Now => return Ok(Ok(output)),
                 Committed::Before(events) => {
-                    if let Some(event) = find(&events, node_id, SUCCEEDED) {
-                        return Ok(Ok(event.data.clone().unwrap_or(Value::Null)));
+                    if let Some(decided) = log::decision(&events, node_id) {
+                        return Ok(decided);
                     }
                 }
                 Committed::Not(error) => return Ok(Err(Failure::from_batch(name, &error))),
             }
         }
+    }
+
+    /// Records that a node failed, unless its effect has come after all: a try whose outcome nobody
+    /// learned may reach the server after a later one was refused. The log takes only one of the two.
+    async fn fail(&self, node: usize, failure: Failure) -> Result<Decision, LostSaga> {
+        let event = NewEvent {
+            node_id: id_of(node),
+            kind: FAILED,
+            data: serde_json::to_value(&failure).ok(),
+            time: time::now(),
+        };
+        let decided = self.write(self.definition.nodes[node].name, event).await?;
+        Ok(decided.unwrap_or(Err(failure)))
     }
 
     /// Runs a node's undo until it is decided: done, or refused, which is for a person to look at.
@@ -157,9 +167,8 @@ impl Run {
         loop {
             self.probe(Commit::Undo, name, Side::Before)?;
             let decided = self.undo_once(node).await?;
-            match self.probe(Commit::Undo, name, Side::After)? {
-                Verdict::Repeat => {}
-                Verdict::Continue | Verdict::Halt | Verdict::Fail => return Ok(decided),
+            if self.probe(Commit::Undo, name, Side::After)? != Verdict::Repeat {
+                return Ok(decided);
             }
         }
     }
@@ -176,7 +185,7 @@ impl Run {
                 None => Batch::new(),
                 Some(undo) => match self.plan(|context| undo(context), change) {
                     Ok(batch) => batch,
-                    Err(error) => return Ok(Err(failure_of(name, error))),
+                    Err(error) => return Ok(Err(Failure::from_node(name, error))),
                 },
             };
             let own = NewEvent {
@@ -188,7 +197,7 @@ impl Run {
             match self.commit(batch, Vec::new(), own).await? {
                 Committed::Now => return Ok(Ok(())),
                 Committed::Before(events) => {
-                    if find(&events, node_id, UNDO_FINISHED).is_some() {
+                    if log::find(&events, node_id, UNDO_FINISHED).is_some() {
                         return Ok(Ok(()));
                     }
                 }
@@ -212,40 +221,41 @@ impl Run {
             if log.has(event.node_id, event.kind) {
                 return Ok(());
             }
-            log.unwinding |= event.kind == FAILED;
-            if !log.unwinding {
+            if !log.unwinding && event.kind != FAILED {
                 log.ride(event);
                 return Ok(());
             }
         }
-        let what = format!("{}/{}", node.name, event.kind);
+        self.write(node.name, event).await.map(drop)
+    }
+
+    /// Makes an event durable now. Gives what the log says of the node's action if that stood there
+    /// before a failure was written.
+    async fn write(&self, name: &str, event: NewEvent) -> Result<Option<Decision>, LostSaga> {
+        let what = format!("{name}/{}", event.kind);
         self.probe(Commit::Event, &what, Side::Before)?;
         loop {
             // The saga's row first: its lock is taken for the update at once, and not shared before.
             let first = match event.kind {
-                FAILED => vec![saga::progress(
-                    self.fence,
-                    Progress {
-                        state: SagaState::Unwinding,
-                        output: None,
-                        error: event.data.clone(),
-                        time_finished: None,
-                    },
-                )],
+                FAILED => vec![saga::progress(self.fence, Progress::unwinding(&event.data))],
                 _ => Vec::new(),
             };
             match self.commit(Batch::new(), first, event.clone()).await? {
                 Committed::Now => break,
                 Committed::Before(events) => {
-                    if find(&events, event.node_id, event.kind).is_some() {
+                    if log::find(&events, event.node_id, event.kind).is_some() {
                         break;
+                    }
+                    let decided = log::decision(&events, event.node_id);
+                    if event.kind == FAILED && decided.is_some() {
+                        return Ok(decided);
                     }
                 }
                 Committed::Not(error) => unforeseen(&error).await,
             }
         }
-        self.probe(Commit::Event, &what, Side::After)?;
-        Ok(())
+        lock(&self.log).unwinding |= event.kind == FAILED;
+        self.probe(Commit::Event, &what, Side::After).map(|_| None)
     }
 
     /// Records the end of the saga. Whoever waits for it is answered only after this.
@@ -313,12 +323,15 @@ impl Run {
             }
             Err(error) => match saga_event::rejection(&error) {
                 Some(Rejection::Fenced) => Err(self.lose()),
-                Some(Rejection::Recorded) => {
+                None if error.is_final() => Ok(Committed::Not(error)),
+                rejection => {
+                    if rejection.is_none() {
+                        unforeseen(&error).await;
+                    }
                     let recorded = self.recorded().await;
                     lock(&self.log).found(&recorded);
                     Ok(Committed::Before(recorded))
                 }
-                None => Ok(Committed::Not(error)),
             },
         }
     }
@@ -359,32 +372,15 @@ impl Run {
 enum Committed {
     /// It committed.
     Now,
-    /// One of its events was there already; these are all that are.
+    /// One of its events was there already, or nobody knows; these are all that are.
     Before(Vec<SagaEvent>),
     /// It was refused.
     Not(BatchError),
 }
 
-fn find<'a>(events: &'a [SagaEvent], node_id: i64, kind: &str) -> Option<&'a SagaEvent> {
-    events
-        .iter()
-        .find(|event| event.node_id == node_id && event.kind == kind)
-}
-
 /// A node's id in the log is its place in the definition: steno numbers nodes as they are appended.
 pub fn id_of(node: usize) -> i64 {
     i64::try_from(node).expect("a definition has fewer nodes than an i64 can count")
-}
-
-fn failure_of(node: &str, error: NodeError) -> Failure {
-    match error {
-        NodeError::Refused(refusal) => Failure {
-            node: node.to_owned(),
-            step: None,
-            cause: Cause::Refused(refusal),
-        },
-        NodeError::Corrupt(message) => Failure::unexpected(node, message),
-    }
 }
 
 /// The log has to be written, and no error makes that less so.

@@ -186,6 +186,25 @@ async fn k12_repair_beside_creates_and_deletes_leaves_no_drift() {
     database.assert_books_balance().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn k12_repair_does_not_claim_a_counter_that_has_no_row() {
+    let database = TestDatabase::new().await;
+    let executor = executor(&database).await;
+    let writes = database.pools().writes;
+    fixture::project(&executor, "web", WIDE).await;
+    let client = database.client().await;
+    let lose = "CREATE TEMPORARY TABLE lost AS SELECT * FROM project_quota; DELETE FROM project_quota; \
+                UPDATE fleet_quota SET projects_used = 5";
+    client.batch_execute(lose).await.unwrap();
+    let mended = books::repair(&writes).await.unwrap();
+    let scopes: Vec<_> = mended.iter().map(|drift| drift.scope.as_str()).collect();
+    assert_eq!(scopes, ["fleet"]);
+    assert_eq!(books::check(&writes).await.unwrap().drifts.len(), 3);
+    let restore = "INSERT INTO project_quota SELECT * FROM lost";
+    client.batch_execute(restore).await.unwrap();
+    database.assert_books_balance().await;
+}
+
 async fn delete_project(
     executor: &Executor,
     project: &db_model::model::Project,

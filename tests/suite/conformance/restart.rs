@@ -10,6 +10,7 @@ use db_model::pool::PoolOptions;
 use db_model::{Database, books, migrate};
 use nexus_tests::TestDatabase;
 use nexus_tests::fixture;
+use nexus_tests::proxy::Trouble;
 use rustix::process::{Pid, Signal, kill_process};
 use sagas::saga::InstanceCreate;
 use sagas::{Executor, ExecutorOptions, Outcome, SubmitError};
@@ -219,5 +220,46 @@ async fn j14_a_live_process_on_a_slow_network_outlives_the_loss_of_its_heartbeat
     }
     slow.ready().unwrap();
     other.ready().unwrap();
+    database.assert_books_balance().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn j14_a_live_process_outlives_a_heartbeat_that_is_never_answered() {
+    let database = TestDatabase::new().await;
+    let proxy = database.proxy().await;
+    let options = ExecutorOptions {
+        heartbeat_interval: Duration::from_millis(500),
+        lease: Duration::from_secs(4),
+        ..ExecutorOptions::default()
+    };
+    let cut_off = Executor::start(database.pools_through(&proxy), options.clone())
+        .await
+        .unwrap();
+    let other = Executor::start(database.pools(), options).await.unwrap();
+    // The session stands, and nothing comes of it any more, as behind a cable that was pulled.
+    proxy.on(Trouble::FreezeAfter(0).to("UPDATE executor e SET time_heartbeat"));
+    proxy.frozen().await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let ended = "SELECT count(*) FROM executor WHERE time_ended IS NOT NULL";
+    assert_eq!(database.number(ended).await, 0, "it was declared dead");
+    cut_off.ready().unwrap();
+    other.ready().unwrap();
+    proxy.thaw();
+    database.assert_books_balance().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn j14_a_process_ends_in_time_though_the_database_says_nothing() {
+    let database = TestDatabase::new().await;
+    let proxy = database.proxy().await;
+    let pools = database.pools_through(&proxy);
+    let ending = Executor::start(pools, ExecutorOptions::default())
+        .await
+        .unwrap();
+    proxy.on(Trouble::FreezeAfter(2).to("UPDATE executor SET time_ended"));
+    let drained = tokio::time::timeout(Duration::from_secs(5), ending.drain(Duration::ZERO));
+    assert_eq!(drained.await.expect("it waits for the database"), 0);
+    assert_eq!(proxy.troubles(), 1, "no trouble was met");
+    proxy.thaw();
     database.assert_books_balance().await;
 }

@@ -205,6 +205,9 @@ async fn what_came_free_meanwhile_is_worth_another_try() {
         format!("guard_project_quota_charge(0, '{OPEN}', 1, 2, 2097152)"),
         "guard_project_name(0, 'free')".to_owned(),
         format!("guard_instance_name(0, '{CLOSED}', 'two')"),
+        // The quota was opened meanwhile, at any generation or at the one that was named.
+        format!("guard_project_quota_update(0, '{OPEN}', '{NOBODY}', NULL)"),
+        format!("guard_project_quota_update(0, '{OPEN}', '{NOBODY}', 7)"),
     ] {
         assert_eq!(refusal(&client, &call).await.0, "40001", "{call}");
     }

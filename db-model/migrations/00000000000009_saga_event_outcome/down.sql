@@ -1,0 +1,1 @@
+DROP INDEX IF EXISTS saga_event_outcome_key;
