@@ -8,7 +8,9 @@ use super::compose::Sendable;
 use super::error::{BatchError, Busy, StepName, StepOrCommit};
 use super::flight::{Answer, FlightError, NotSent, ServerError};
 use crate::pool::WritePool;
-use crate::types::limits::{BATCH_ATTEMPTS_MAX, BATCH_RETRY_PAUSE, BATCH_RETRY_PAUSE_MAX};
+use crate::types::limits::{
+    BATCH_ATTEMPTS_MAX, BATCH_ATTEMPTS_QUIET, BATCH_RETRY_PAUSE, BATCH_RETRY_PAUSE_MAX,
+};
 
 /// For which reasons a batch is sent again, always exactly as it was rendered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +51,12 @@ pub(super) async fn send(
         if !again {
             return Err(told(error, persistence == Persistence::Keyed && ambiguous));
         }
-        tracing::debug!(attempt, %error, steps = ?sendable.labels, "a batch is sent again");
+        let steps = &sendable.labels;
+        if attempt >= BATCH_ATTEMPTS_QUIET && attempt.is_power_of_two() {
+            tracing::warn!(attempt, %error, ?steps, "a batch does not get through; it is sent again");
+        } else {
+            tracing::debug!(attempt, %error, ?steps, "a batch is sent again");
+        }
         tokio::time::sleep(pause(attempt)).await;
         attempt = attempt.saturating_add(1);
     }

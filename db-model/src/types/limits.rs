@@ -51,6 +51,8 @@ pub const BATCH_LOCKING_BYTES_MAX: usize = 64 << 10;
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
 /// How often a batch is sent when the server asks for a retry (40001, 40P01).
 pub const BATCH_ATTEMPTS_MAX: u32 = 10;
+/// How often a batch is sent before the log warns of it, then less and less often.
+pub const BATCH_ATTEMPTS_QUIET: u32 = 16;
 /// The pause before the first retry of a batch; each further one is twice as long, with jitter.
 pub const BATCH_RETRY_PAUSE: Duration = Duration::from_millis(5);
 /// The longest pause between two tries of a batch.
