@@ -1,6 +1,7 @@
 //! The executor: what one process needs to run sagas. The only type that those who use sagas need.
 
 use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,8 +12,10 @@ use db_model::types::limits::{
     HEARTBEAT_INTERVAL, LEASE, LEASE_END_WAIT, SAGAS_RECOVERING_MAX, SAGAS_RUNNING_MAX,
 };
 use db_model::types::time;
+use futures::FutureExt;
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::AbortHandle;
 use tracing::Instrument;
 use uuid::Uuid;
 
@@ -71,7 +74,7 @@ struct Inner {
     intake: Arc<Semaphore>,
     recovering: Arc<Semaphore>,
     running: watch::Sender<BTreeSet<Uuid>>,
-    tasks: Mutex<Vec<tokio::task::AbortHandle>>,
+    tasks: Mutex<Vec<AbortHandle>>,
 }
 
 impl Executor {
@@ -99,9 +102,9 @@ impl Executor {
             inner.options.lease,
             Arc::clone(&inner.health),
         );
-        let mut tasks = vec![tokio::spawn(keep).abort_handle()];
+        let mut tasks = vec![inner.watched(keep)];
         if inner.options.takes_over {
-            tasks.push(tokio::spawn(executor.clone().take_over()).abort_handle());
+            tasks.push(inner.watched(executor.clone().take_over()));
         }
         *inner.tasks() = tasks;
         Ok(executor)
@@ -378,7 +381,20 @@ impl Executor {
 }
 
 impl Inner {
-    fn tasks(&self) -> MutexGuard<'_, Vec<tokio::task::AbortHandle>> {
+    /// Spawns a task without which this process must not live: should it panic, the lease counts as
+    /// lost, and the process goes instead of living on half.
+    fn watched(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        let health = Arc::clone(&self.health);
+        let watched = async move {
+            if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+                tracing::error!("a task of the executor panicked; this process gives its lease up");
+                health.send_replace(Health::Ended);
+            }
+        };
+        tokio::spawn(watched).abort_handle()
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, Vec<AbortHandle>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
