@@ -143,7 +143,7 @@ impl Embedded {
     /// Brings the server back if it has died. Several processes may do so at once: one starts it, the others join.
     ///
     /// # Errors
-    /// As [`start`]; it may be called again.
+    /// As [`start`](super::start); it may be called again.
     pub async fn revive(&self) -> Result<(), EmbeddedError> {
         self.inner.revive().await
     }
