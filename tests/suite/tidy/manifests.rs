@@ -121,13 +121,9 @@ fn nobody_uses(tree: &Tree) -> Vec<String> {
         .collect()
 }
 
-/// The crates whose sources are looked through for each dependency of their manifests.
-const LOOKED_THROUGH: [&str; 3] = ["db-model/", "sagas/", "nexus/"];
-
 fn names_nowhere(tree: &Tree) -> Vec<String> {
     let mut complaints = Vec::new();
-    let looked_through = |path: &str| LOOKED_THROUGH.iter().any(|crate_| path.starts_with(crate_));
-    for (path, manifest) in members(tree).filter(|(path, _)| looked_through(path)) {
+    for (path, manifest) in members(tree) {
         let folder = path.trim_end_matches("Cargo.toml");
         let sources = tree.code(&[folder]);
         for (number, _, line) in
