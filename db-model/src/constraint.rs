@@ -23,7 +23,7 @@ pub struct Blocker {
 pub enum Refusal {
     /// A charge would pass a limit.
     #[error(
-        "the {scope} quota of {resource} is used up: {used} of {limit} used, {requested} requested"
+        "the {scope} quota of {resource} would be exceeded: {used} of {limit} used, {requested} requested"
     )]
     QuotaExceeded {
         /// `fleet` or `project`.

@@ -39,8 +39,13 @@ pub enum ServerError {
     #[error(transparent)]
     Data(#[from] DataError),
     /// The schema cannot be brought to this version.
-    #[error("cannot prepare the database")]
-    Migrate(#[from] MigrateError),
+    #[error("cannot prepare the database {at}")]
+    Migrate {
+        /// Which, without the password.
+        at: String,
+        /// What failed.
+        source: Box<MigrateError>,
+    },
     /// The executor does not start.
     #[error("cannot start running operations")]
     Executor(#[from] StartError),
@@ -209,7 +214,12 @@ fn is_beyond_this_machine(address: SocketAddr) -> bool {
 }
 
 async fn start_app(config: &Config, data: &Data) -> Result<App, ServerError> {
-    migrate::run(&data.connect, config.fleet_projects).await?;
+    migrate::run(&data.connect, config.fleet_projects)
+        .await
+        .map_err(|source| ServerError::Migrate {
+            at: data.connect.display(),
+            source: Box::new(source),
+        })?;
     let pools = PoolOptions {
         write_size: config.database.write_pool_size,
         read_size: config.database.read_pool_size,

@@ -50,8 +50,8 @@ pub enum BatchError {
     #[error("the commit failed: {0}")]
     AtCommit(Box<ServerError>),
     /// The database could not do it now; the same batch may well succeed later.
-    #[error("the database is busy: {0}")]
-    Busy(Busy),
+    #[error("the database is busy or away: {0}")]
+    Busy(#[source] Busy),
     /// The connection was lost after the Sync had gone out: it may have committed or not. Sending
     /// the same keyed batch again finds out; a read does not.
     #[error("the outcome is unknown: {0}")]

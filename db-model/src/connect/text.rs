@@ -84,9 +84,11 @@ fn pairs(text: &str) -> Result<Vec<(&str, String, &str)>, ConnectError> {
     let mut rest = text.trim_start();
     while !rest.is_empty() {
         let source = rest;
-        let (key, value) = rest
-            .split_once('=')
-            .ok_or_else(|| ConnectError::Options("an option has no value".into()))?;
+        let (key, value) = rest.split_once('=').ok_or_else(|| {
+            ConnectError::Options(
+                "it must begin with postgres:// or postgresql://, or be a list of key=value".into(),
+            )
+        })?;
         let (value, after) = unquoted(value.trim_start())?;
         pairs.push((key.trim(), value, &source[..source.len() - after.len()]));
         rest = after.trim_start();

@@ -91,7 +91,8 @@ pub fn shorten_leases(id: Uuid, left: Duration, restart_grace: Duration) -> Step
          AND e.time_lease_expires > clock_timestamp() + make_interval(secs => $2) \
          AND clock_timestamp() > pg_postmaster_start_time() + make_interval(secs => $3) \
          AND NOT EXISTS (SELECT 1 FROM pg_stat_activity a \
-         WHERE a.pid = e.backend_pid AND a.backend_start = e.backend_start)",
+         WHERE a.datname = current_database() \
+         AND a.pid = e.backend_pid AND a.backend_start = e.backend_start)",
     )
     .bind::<SqlUuid, _>(id)
     .bind::<Double, _>(left.as_secs_f64())
@@ -139,14 +140,16 @@ pub struct EndedSession {
 ///
 /// All of them, each time: whoever declared an executor dead may have died before it came to this, and
 /// a frozen process that wakes for a moment may have opened more. An executor that ended itself is left
-/// alone for as long as its last lease would have run.
+/// alone for as long as its last lease would have run. Only those of this database: a restored copy
+/// beside the original holds the same executors' rows, and the original's sessions are not its own.
 pub fn end_sessions() -> Step<Vec<EndedSession>> {
     // First the list, then the ends: in one WHERE the planner puts the cheap function before the join,
     // or before the comparison of names, and ends every session of the server, this one included.
     let select = diesel::sql_query(
         "WITH dead AS MATERIALIZED (\
          SELECT a.pid FROM pg_stat_activity a \
-         JOIN executor e ON a.application_name = $1 || e.id::text \
+         JOIN executor e ON a.datname = current_database() \
+         AND a.application_name = $1 || e.id::text \
          WHERE e.time_ended IS NOT NULL AND e.time_lease_expires <= clock_timestamp()) \
          SELECT pid AS backend_pid FROM dead WHERE pg_terminate_backend(pid)",
     )

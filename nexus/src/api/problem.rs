@@ -55,7 +55,7 @@ error_codes! {
     /// The resource's state does not allow it.
     WrongState = "wrong_state", 409, "The state does not allow it";
     /// A limit would be exceeded; `quota` has the numbers.
-    QuotaExceeded = "quota_exceeded", 409, "The quota is used up";
+    QuotaExceeded = "quota_exceeded", 409, "The quota would be exceeded";
     /// The resource has changed since the caller looked.
     PreconditionFailed = "precondition_failed", 412, "The resource has changed";
     /// The request's body is longer than the service takes.

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::problem::FieldError;
 use super::quota::QuotaLimits;
 use super::validate::Violations;
-use super::value::Timestamp;
+use super::value::{Object, Timestamp};
 
 /// What a new project shall be.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
@@ -31,7 +31,8 @@ pub struct ProjectCreate {
     #[schema(max_length = 512, pattern = r"^[^\x00]*$")]
     pub description: Option<String>,
     /// Limits that differ from the configured defaults.
-    pub quota: Option<QuotaLimits>,
+    #[schema(value_type = Option<QuotaLimits>)]
+    pub quota: Option<Object<QuotaLimits>>,
 }
 
 impl ProjectCreate {
@@ -46,6 +47,7 @@ impl ProjectCreate {
         let named = self
             .quota
             .unwrap_or_default()
+            .0
             .check("quota.", &mut violations);
         violations.finish()?;
         let limits = ProjectLimits {

@@ -71,7 +71,8 @@ pub struct ServerArgs {
         long,
         env = "NEXUS_LISTEN",
         default_value = "127.0.0.1:8080",
-        value_name = "ADDRESS"
+        value_name = "ADDRESS",
+        value_parser = address
     )]
     pub listen: SocketAddr,
     /// Where health and readiness are.
@@ -79,7 +80,8 @@ pub struct ServerArgs {
         long,
         env = "NEXUS_ADMIN_LISTEN",
         default_value = "127.0.0.1:8081",
-        value_name = "ADDRESS"
+        value_name = "ADDRESS",
+        value_parser = address
     )]
     pub admin_listen: SocketAddr,
     #[command(flatten)]
@@ -142,6 +144,11 @@ impl ServerArgs {
             drain_grace: Duration::from_secs(self.drain_grace_seconds),
         }
     }
+}
+
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse()
+        .map_err(|_| "must be an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080")
 }
 
 fn pool_size() -> RangedI64ValueParser<u32> {

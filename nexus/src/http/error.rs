@@ -245,7 +245,7 @@ mod tests {
         let error = SubmitError::Unavailable(away());
         assert_eq!(
             chain(&error),
-            "the database is busy: the batch was not sent: away"
+            "the database is busy or away: the batch was not sent: away"
         );
     }
 }

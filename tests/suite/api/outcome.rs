@@ -42,7 +42,7 @@ async fn an_operation_tells_later_what_its_caller_was_told() {
             insta::assert_json_snapshot!(redacted(&operation), @r#"
             {
               "error": {
-                "detail": "the project quota of vcpus is used up: 1 of 1 used, 1 requested",
+                "detail": "the project quota of vcpus would be exceeded: 1 of 1 used, 1 requested",
                 "error_code": "quota_exceeded",
                 "operation_id": "[id 1]",
                 "quota": {
@@ -55,7 +55,7 @@ async fn an_operation_tells_later_what_its_caller_was_told() {
                 },
                 "request_id": "[id 3]",
                 "status": 409,
-                "title": "The quota is used up",
+                "title": "The quota would be exceeded",
                 "type": "urn:nexus:problem:quota_exceeded"
               },
               "id": "[id 1]",
@@ -63,7 +63,7 @@ async fn an_operation_tells_later_what_its_caller_was_told() {
               "nodes": [
                 {
                   "error": {
-                    "detail": "the project quota of vcpus is used up: 1 of 1 used, 1 requested",
+                    "detail": "the project quota of vcpus would be exceeded: 1 of 1 used, 1 requested",
                     "error_code": "quota_exceeded",
                     "operation_id": "[id 1]",
                     "quota": {
@@ -76,7 +76,7 @@ async fn an_operation_tells_later_what_its_caller_was_told() {
                     },
                     "request_id": "[id 3]",
                     "status": 409,
-                    "title": "The quota is used up",
+                    "title": "The quota would be exceeded",
                     "type": "urn:nexus:problem:quota_exceeded"
                   },
                   "name": "insert",

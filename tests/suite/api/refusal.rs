@@ -28,7 +28,7 @@ async fn a_charge_beyond_a_limit_is_refused_with_its_numbers() {
     let vcpus = create("two", 7, 1).await;
     insta::assert_json_snapshot!(redacted(&vcpus.body), @r#"
     {
-      "detail": "the project quota of vcpus is used up: 4 of 10 used, 7 requested",
+      "detail": "the project quota of vcpus would be exceeded: 4 of 10 used, 7 requested",
       "error_code": "quota_exceeded",
       "operation_id": "[id 1]",
       "quota": {
@@ -41,7 +41,7 @@ async fn a_charge_beyond_a_limit_is_refused_with_its_numbers() {
       },
       "request_id": "[id 3]",
       "status": 409,
-      "title": "The quota is used up",
+      "title": "The quota would be exceeded",
       "type": "urn:nexus:problem:quota_exceeded"
     }
     "#);

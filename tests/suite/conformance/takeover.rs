@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use db_model::batch::Batch;
-use db_model::query;
+use db_model::{connect, query};
 use nexus_tests::TestDatabase;
 use nexus_tests::fixture::{self, WIDE};
 use nexus_tests::proxy::{Rule, Trouble};
@@ -65,10 +65,13 @@ impl Frozen {
     /// Another process takes over, and both its own saga and the frozen one's go on.
     async fn others_go_on(mut self) {
         assert_eq!(self.sessions().await, 1);
-        // Sessions that are nobody's, here and in another database of the server.
+        // A session that is nobody's; and one in another database of the server, of which this one may
+        // be a restored copy: there the same executor lives.
         let here = self.database.client().await;
         let elsewhere = TestDatabase::new().await;
-        let there = elsewhere.client().await;
+        let name = query::executor::session_name(self.frozen.id());
+        let original = elsewhere.options().application_name(name);
+        let there = connect::client(&original).await.unwrap();
         let other = Executor::start(self.database.pools(), quick())
             .await
             .unwrap();

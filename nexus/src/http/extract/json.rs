@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
 use crate::api::problem::{ErrorCode, Rule};
+use crate::api::value::Object;
 use crate::http::error::ApiError;
 use db_model::types::limits::{REQUEST_BODY_DISCARDED_BYTES_MAX, REQUEST_BODY_WAIT_MAX};
 
@@ -95,7 +96,8 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         return Err(ApiError::invalid("body", Rule::Utf8, "must be valid UTF-8"));
     };
     let mut reader = serde_json::Deserializer::from_str(text);
-    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+    let read: Result<Object<T>, _> = serde_path_to_error::deserialize(&mut reader);
+    let Object(value) = read.map_err(|error| {
         let path = error.path().to_string();
         refusal(&path, error.inner())
     })?;
@@ -111,6 +113,11 @@ fn refusal(path: &str, error: &serde_json::Error) -> ApiError {
     let words = message
         .rsplit_once(" at line ")
         .map_or(message.as_str(), |(words, _)| words);
+    // serde names our struct, which says nothing to a caller.
+    let object = words
+        .split_once(", expected struct ")
+        .map(|(found, _)| format!("{found}, expected an object"));
+    let words = object.as_deref().unwrap_or(words);
     let quoted = words.split('`').nth(1).unwrap_or_default();
     let (rule, named, detail) = match error.classify() {
         Category::Data if words.starts_with("unknown field") => (Rule::Unknown, quoted, words),
@@ -203,6 +210,12 @@ mod tests {
             (&b""[..], "body", Rule::Syntax),
             (b"{", "body", Rule::Syntax),
             (b"[]x", "body", Rule::Type),
+            (b"[\"web\", null, null]", "body", Rule::Type),
+            (
+                b"{\"name\": \"a\", \"quota\": [1, 2, 3]}",
+                "quota",
+                Rule::Type,
+            ),
             (b"{\"name\": \"web\"} x", "body", Rule::Syntax),
             (b"null", "body", Rule::Type),
             (b"{\"name\": \"\xff\"}", "body", Rule::Utf8),
@@ -240,6 +253,13 @@ mod tests {
             let text = String::from_utf8_lossy(body);
             assert_eq!(error, (400, field.to_owned(), Some(rule)), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_no_object_is_told_without_our_types() {
+        let error = parse::<ProjectCreate>(b"[]").unwrap_err();
+        let detail = error.into_parts().0.detail;
+        assert_eq!(detail, "body: invalid type: sequence, expected an object");
     }
 
     #[test]
