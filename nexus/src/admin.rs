@@ -30,7 +30,9 @@ struct Missing {
 
 /// 200 for as long as the process answers at all.
 async fn healthz() -> Response {
-    Json(serde_json::json!({"healthy": true})).into_response()
+    let mut response = Json(serde_json::json!({"healthy": true})).into_response();
+    response.extensions_mut().insert(edge::Routine);
+    response
 }
 
 /// 200 when the service can do what it is asked for, 503 with what is missing otherwise.
@@ -66,5 +68,8 @@ async fn readyz(State(app): State<App>) -> Response {
     let mut response = (status, Json(body)).into_response();
     // The body says more than a problem would.
     response.extensions_mut().insert(edge::Complete);
+    if ready {
+        response.extensions_mut().insert(edge::Routine);
+    }
     response
 }

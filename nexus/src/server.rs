@@ -194,10 +194,14 @@ impl Server {
                 .executor()
                 .drain(grace.saturating_sub(begin.elapsed()))
                 .await;
-            tracing::info!(
-                released,
-                "drained; what was released goes on elsewhere or later"
-            );
+            if released == 0 {
+                tracing::info!(released, "every operation has ended");
+            } else {
+                tracing::info!(
+                    released,
+                    "operations are left to other processes or to the next start"
+                );
+            }
         }
         admin.shutdown();
         if let Some(watch) = watch {

@@ -25,6 +25,10 @@ use crate::api::problem::{ErrorCode, Problem};
 #[derive(Clone, Copy, Debug)]
 pub struct Complete;
 
+/// Marks an answer that is given again and again and says nothing new: it is logged at debug.
+#[derive(Clone, Copy, Debug)]
+pub struct Routine;
+
 /// The media type of problems.
 pub const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
@@ -81,7 +85,10 @@ fn finish(response: Response, request_id: &RequestId, begin: Instant) -> Respons
     let status = response.status().as_u16();
     let latency_ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
     let complete = response.extensions().get::<Complete>().is_some();
-    let mut response = if status < 400 || complete {
+    let mut response = if response.extensions().get::<Routine>().is_some() {
+        tracing::debug!(status, latency_ms, "answered");
+        response
+    } else if status < 400 || complete {
         tracing::info!(status, latency_ms, "answered");
         response
     } else {
