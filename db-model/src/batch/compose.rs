@@ -34,6 +34,14 @@ pub(super) struct Sendable {
     pub refusals: Vec<Refusals>,
 }
 
+impl Sendable {
+    /// The step at an index, and what reads its refusals; `None` past the last is the commit.
+    pub fn step(&self, index: usize) -> Option<(StepName, Refusals)> {
+        let label = *self.labels.get(index)?;
+        Some((StepName { label, index }, *self.refusals.get(index)?))
+    }
+}
+
 impl<T> fmt::Debug for Batch<T> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter

@@ -4,6 +4,7 @@
 //! them as one pipeline with one Sync, which PostgreSQL runs as one implicit transaction: the first
 //! error makes the server skip to the Sync and roll back, so half a batch cannot commit.
 
+mod classify;
 mod compose;
 mod error;
 pub mod flight;

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use rand::RngExt;
 
+use super::classify::classify;
 use super::compose::Sendable;
-use super::error::{BatchError, Busy, StepName, StepOrCommit};
-use super::flight::{Answer, FlightError, NotSent, ServerError};
+use super::error::{BatchError, Busy};
+use super::flight::{Answer, FlightError, NotSent};
 use crate::pool::WritePool;
 use crate::types::limits::{
     BATCH_ATTEMPTS_MAX, BATCH_ATTEMPTS_QUIET, BATCH_RETRY_PAUSE, BATCH_RETRY_PAUSE_MAX,
@@ -96,7 +97,10 @@ async fn send_once(
         .fly(&sendable.queries, deadline)
         .await
         .map_err(|error| match error {
-            FlightError::Refused { index, error } => classify(sendable, index, error, attempt),
+            FlightError::Refused { index, error } => {
+                let step = sendable.step(index);
+                classify(step, error, attempt)
+            }
             FlightError::NotSent(cause @ (NotSent::TooLarge { .. } | NotSent::Invalid { .. })) => {
                 BatchError::Invalid(cause.to_string())
             }
@@ -104,51 +108,4 @@ async fn send_once(
             FlightError::Ambiguous(cause) => BatchError::Ambiguous(cause.to_string()),
             FlightError::AnswerTooLarge { .. } => BatchError::TooLarge(error.to_string()),
         })
-}
-
-/// Tells apart what the server said, by SQLSTATE and by the name of the constraint.
-fn classify(
-    sendable: &Sendable,
-    index: usize,
-    error: Box<ServerError>,
-    attempts: u32,
-) -> BatchError {
-    let name = sendable
-        .labels
-        .get(index)
-        .map(|label| StepName { label, index });
-    let step = name.map_or(StepOrCommit::Commit, StepOrCommit::Step);
-    match (error.sqlstate.as_str(), name) {
-        ("40001" | "40P01", _) => BatchError::Busy(Busy::Conflict {
-            step,
-            attempts,
-            error,
-        }),
-        ("55P03" | "57014", _) => BatchError::Busy(Busy::Timeout { step, error }),
-        // The server is in trouble: it ends sessions, lacks something, is a stand-by now, or is broken.
-        // Nothing was committed, and the statement is not to blame.
-        (state, _)
-            if ["08", "25006", "53", "57", "58", "XX"]
-                .iter()
-                .any(|c| state.starts_with(c)) =>
-        {
-            BatchError::Busy(Busy::Server { step, error })
-        }
-        (_, None) => BatchError::AtCommit(error),
-        (_, Some(step)) => {
-            let refusals = sendable.refusals[index];
-            match error
-                .constraint
-                .as_deref()
-                .and_then(|name| refusals(name, &error))
-            {
-                Some(refusal) => BatchError::Refused {
-                    step,
-                    refusal,
-                    error,
-                },
-                None => BatchError::Unexpected { step, error },
-            }
-        }
-    }
 }
