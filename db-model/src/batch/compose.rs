@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::error::{BatchError, StepName};
 use super::flight::{Answer, Query};
 use super::send::{self, Persistence};
+use super::settings::{Isolation, Settings};
 use super::step::{Refusals, SentStep, Step};
 use crate::pool::WritePool;
 use crate::types::limits::{
@@ -17,6 +18,7 @@ type Decode<T> = Box<dyn FnOnce(&mut Answers) -> Result<T, BatchError> + Send>;
 /// Steps that commit together or not at all; their outputs together are `T`.
 pub struct Batch<T> {
     steps: Vec<SentStep>,
+    settings: Settings,
     decode: Decode<T>,
 }
 
@@ -29,7 +31,9 @@ pub(super) struct Answers {
 /// A batch that is ready to be sent, any number of times.
 #[derive(Clone)]
 pub(super) struct Sendable {
+    /// What goes before the steps, [`Sendable::prelude`] statements, and the steps.
     pub queries: Vec<Query>,
+    pub prelude: usize,
     pub labels: Vec<&'static str>,
     pub refusals: Vec<Refusals>,
 }
@@ -87,6 +91,7 @@ impl Batch<()> {
     pub fn new() -> Self {
         Self {
             steps: Vec::new(),
+            settings: Settings::default(),
             decode: Box::new(|_| Ok(())),
         }
     }
@@ -94,6 +99,7 @@ impl Batch<()> {
     /// Puts steps before those that are there.
     pub fn after(mut self, first: Vec<Step<()>>) -> Self {
         let mut all = Batch::all(first).discard();
+        all.settings = self.settings;
         all.steps.append(&mut self.steps);
         let rest = self.decode;
         let decode = all.decode;
@@ -126,6 +132,7 @@ impl<A: Send + 'static> Batch<Vec<A>> {
         };
         Self {
             steps: sent,
+            settings: Settings::default(),
             decode: Box::new(decode),
         }
     }
@@ -142,6 +149,7 @@ impl<T: Send + 'static> Batch<T> {
         let decode_before = self.decode;
         Batch {
             steps: self.steps,
+            settings: self.settings,
             decode: Box::new(move |answers| {
                 let before = decode_before(answers)?;
                 Ok(before.append(answers.read(decode_step)?))
@@ -159,8 +167,30 @@ impl<T: Send + 'static> Batch<T> {
         let decode = self.decode;
         Batch {
             steps: self.steps,
+            settings: self.settings,
             decode: Box::new(move |answers| Ok(function(decode(answers)?))),
         }
+    }
+
+    /// The isolation level, where read committed is not enough. A conflict (40001) sends the whole
+    /// batch again.
+    pub fn isolation(mut self, isolation: Isolation) -> Self {
+        self.settings.isolation = isolation;
+        self
+    }
+
+    /// Longest wait for a lock, instead of the session's
+    /// ([`crate::types::limits::LOCK_TIMEOUT`]): 55P03, [`super::Busy::Timeout`].
+    pub fn lock_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.timeouts.lock = Some(timeout);
+        self
+    }
+
+    /// Longest time for each statement, instead of the session's
+    /// ([`crate::types::limits::STATEMENT_TIMEOUT`]): 57014, [`super::Busy::Timeout`].
+    pub fn statement_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.timeouts.statement = Some(timeout);
+        self
     }
 
     /// Commits the steps as one transaction, in one round trip.
@@ -205,9 +235,9 @@ impl<T: Send + 'static> Batch<T> {
         persistence: Persistence,
         deadline: Duration,
     ) -> Result<T, BatchError> {
-        let sendable = prepare(self.steps)?;
+        let sendable = prepare(self.steps, self.settings)?;
         let labels = sendable.labels.clone();
-        let answers = if sendable.queries.is_empty() {
+        let answers = if labels.is_empty() {
             Vec::new()
         } else {
             let task = tokio::spawn(send::send(sendable, pool.clone(), persistence, deadline));
@@ -237,7 +267,7 @@ impl Answers {
 }
 
 /// Checks the steps against the limits.
-fn prepare(steps: Vec<SentStep>) -> Result<Sendable, BatchError> {
+fn prepare(steps: Vec<SentStep>, settings: Settings) -> Result<Sendable, BatchError> {
     if steps.len() > BATCH_STEPS_MAX {
         let message = format!(
             "{} steps, at most {BATCH_STEPS_MAX} are allowed",
@@ -251,8 +281,10 @@ fn prepare(steps: Vec<SentStep>) -> Result<Sendable, BatchError> {
     } else {
         BATCH_BYTES_MAX
     };
+    let queries = settings.queries();
     let mut sendable = Sendable {
-        queries: Vec::new(),
+        prelude: queries.len(),
+        queries,
         labels: Vec::new(),
         refusals: Vec::new(),
     };

@@ -10,10 +10,12 @@ mod error;
 pub mod flight;
 mod guard;
 mod send;
+mod settings;
 mod step;
 
 pub use compose::{Append, Batch};
 pub use error::{BatchError, Busy, StepName};
 pub use guard::Guard;
 pub use send::Persistence;
+pub use settings::Isolation;
 pub use step::{Refusals, Step};

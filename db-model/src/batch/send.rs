@@ -93,19 +93,23 @@ async fn send_once(
         .get()
         .await
         .map_err(|error| BatchError::Busy(error.into()))?;
-    flight
-        .fly(&sendable.queries, deadline)
-        .await
-        .map_err(|error| match error {
-            FlightError::Refused { index, error } => {
-                let step = sendable.step(index);
-                classify(step, error, attempt)
-            }
-            FlightError::NotSent(cause @ (NotSent::TooLarge { .. } | NotSent::Invalid { .. })) => {
-                BatchError::Invalid(cause.to_string())
-            }
-            FlightError::NotSent(cause) => BatchError::Busy(Busy::NotSent(cause.to_string())),
-            FlightError::Ambiguous(cause) => BatchError::Ambiguous(cause.to_string()),
-            FlightError::AnswerTooLarge { .. } => BatchError::TooLarge(error.to_string()),
-        })
+    let mut answers =
+        flight
+            .fly(&sendable.queries, deadline)
+            .await
+            .map_err(|error| match error {
+                FlightError::Refused { index, error } => {
+                    // What fails before the first step, a session that ends, fails that step.
+                    let step = sendable.step(index.saturating_sub(sendable.prelude));
+                    classify(step, error, attempt)
+                }
+                FlightError::NotSent(
+                    cause @ (NotSent::TooLarge { .. } | NotSent::Invalid { .. }),
+                ) => BatchError::Invalid(cause.to_string()),
+                FlightError::NotSent(cause) => BatchError::Busy(Busy::NotSent(cause.to_string())),
+                FlightError::Ambiguous(cause) => BatchError::Ambiguous(cause.to_string()),
+                FlightError::AnswerTooLarge { .. } => BatchError::TooLarge(error.to_string()),
+            })?;
+    answers.drain(..sendable.prelude);
+    Ok(answers)
 }
