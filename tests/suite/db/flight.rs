@@ -1,7 +1,7 @@
 //! Flights on a real server: what is on the wire, and what an error leaves.
 
 use super::{fly, int, options, query, with_ints, with_text};
-use db_model::batch::flight::{Flight, FlightError, Lost, NotSent};
+use db_model::batch::flight::{Flight, FlightError, Lost, NotSent, Standing};
 use db_model::types::limits;
 use diesel::deserialize::FromSqlRow;
 use diesel::pg::Pg;
@@ -315,7 +315,7 @@ async fn a_batch_that_leaves_a_transaction_open_ends_the_session() {
     let open = fly(&mut flight, &["begin", "insert into item values (1)"]).await;
     assert!(matches!(
         open,
-        Err(FlightError::Ambiguous(Lost::NotIdle('T')))
+        Err(FlightError::Ambiguous(Lost::NotIdle(Standing::Open)))
     ));
     assert!(!flight.is_clean());
     assert_eq!(database.number("select count(*) from item").await, 0);

@@ -1,5 +1,6 @@
 //! What can become of a flight that did not arrive.
 
+use super::open::Standing;
 use postgres_protocol::message::backend::ErrorFields;
 use std::fmt;
 use std::io;
@@ -74,15 +75,15 @@ pub enum Lost {
     /// Reading or writing failed.
     #[error("the session broke")]
     Io(#[source] io::Error),
-    /// The server ended the session while it was committing.
-    #[error("the server ended the session at the commit")]
+    /// The server ended the session: at the commit, or inside a transaction.
+    #[error("the server ended the session")]
     Fatal(#[source] Box<ServerError>),
     /// The server's answer does not fit what was asked.
     #[error("the answer is not understood: {0}")]
     Protocol(String),
     /// The pipeline ended inside a transaction that a statement had begun, with this status.
-    #[error("the batch left a transaction open (status {0:?})")]
-    NotIdle(char),
+    #[error("the batch left a transaction open ({0:?})")]
+    NotIdle(Standing),
 }
 
 impl Lost {

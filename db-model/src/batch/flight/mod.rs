@@ -7,6 +7,7 @@
 mod answer;
 mod cache;
 mod error;
+mod open;
 mod self_test;
 mod state;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod wire;
 
 pub use answer::{Answer, Column, Field, Row};
 pub use error::{FlightError, Lost, NotSent, ServerError};
+pub use open::{Landing, Standing};
 pub use self_test::SelfTestError;
 
 use crate::connect::{self, Access, ConnectError, ConnectOptions, Wire};
@@ -51,8 +53,8 @@ pub struct Flight {
     /// What the server sent and nobody has read yet.
     received: BytesMut,
     cache: Cache,
-    /// Whether the last ReadyForQuery was idle and nothing was written since.
-    clean: bool,
+    /// What the last ReadyForQuery said; nothing once something was written since.
+    standing: Option<Standing>,
     backend_pid: i32,
     server_version: String,
 }
@@ -80,7 +82,7 @@ impl Flight {
             wire: Some(wire.ok_or(ConnectError::Protocol("the stream was not lent"))?),
             received: BytesMut::new(),
             cache: Cache::new(),
-            clean: true,
+            standing: Some(Standing::Idle),
             backend_pid: opened.backend_pid,
             server_version: opened.server_version,
         })
@@ -124,7 +126,7 @@ impl Flight {
     /// Whether the last ReadyForQuery was idle and nothing is under way: only then another batch may fly.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.clean && self.wire.is_some()
+        self.standing == Some(Standing::Idle) && self.wire.is_some()
     }
 
     /// The process id of the session's backend on the server.
@@ -163,7 +165,7 @@ impl Flight {
     }
 
     fn close(&mut self) {
-        self.clean = false;
+        self.standing = None;
         self.wire = None;
     }
 
@@ -176,15 +178,34 @@ impl Flight {
         if !self.is_clean() {
             return Err(NotSent::Poisoned.into());
         }
+        let (state, standing, sync_left) = self.land(queries, plan, until).await?;
+        match standing {
+            Ok(Standing::Idle) => state.into_result(),
+            Ok(standing) => {
+                self.close();
+                Err(state.into_failure(Lost::NotIdle(standing), sync_left))
+            }
+            Err(lost) => Err(state.into_failure(lost, sync_left)),
+        }
+    }
+
+    /// Sends a pipeline and reads its answers up to ReadyForQuery: what they say, how the session stands
+    /// after it or how it was lost, and whether the whole pipeline may have left.
+    async fn land<'plan>(
+        &mut self,
+        queries: &[Query],
+        plan: &'plan Plan,
+        until: Instant,
+    ) -> Result<(State<'plan>, Result<Standing, Lost>, bool), NotSent> {
         if std::future::poll_fn(|cx| Poll::Ready(self.is_gone(cx))).await {
             self.close();
-            return Err(NotSent::Lost(Lost::Closed).into());
+            return Err(NotSent::Lost(Lost::Closed));
         }
         let pipeline = wire::encode(queries, plan, self.cache.closing())?;
         let Some(stream) = self.wire.as_mut() else {
-            return Err(NotSent::Poisoned.into());
+            return Err(NotSent::Poisoned);
         };
-        self.clean = false;
+        self.standing = None;
         let closing = self.cache.closing().len();
         let mut state = State::new(plan, closing);
         let mut sent = 0;
@@ -199,17 +220,16 @@ impl Flight {
         // The Sync is the last thing in the pipeline: unless the whole of it left, the server commits nothing.
         let sync_left = sent == pipeline.len();
         let lost = match ended {
-            Ok(Ok(Progress::Idle)) => {
-                self.clean = true;
+            Ok(Ok(Progress::Ready(standing))) => {
+                self.standing = Some(standing);
                 self.cache.closed(closing);
-                return state.into_result();
+                return Ok((state, Ok(standing), sync_left));
             }
-            Ok(Ok(Progress::NotIdle(status))) => Lost::NotIdle(char::from(status)),
             Ok(Ok(Progress::More)) => Lost::Closed,
             Ok(Err(lost)) => lost,
             Err(_elapsed) => Lost::Deadline,
         };
         self.close();
-        Err(state.into_failure(lost, sync_left))
+        Ok((state, Err(lost), sync_left))
     }
 }

@@ -5,6 +5,7 @@ use super::Query;
 use super::answer::{self, Answer, Row};
 use super::cache::{Cache, Plan, Step};
 use super::error::{FlightError, Lost, NotSent, ServerError};
+use super::open::{Landing, Standing};
 use crate::types::limits;
 use bytes::BytesMut;
 use postgres_protocol::message::backend::{DataRowBody, Header, Message, NoticeResponseBody};
@@ -15,10 +16,8 @@ use std::sync::Arc;
 pub(super) enum Progress {
     /// More bytes are needed.
     More,
-    /// The server is ready, and no transaction is open.
-    Idle,
-    /// The server is ready with another status: a transaction is open.
-    NotIdle(u8),
+    /// The server is ready.
+    Ready(Standing),
 }
 
 /// What the server must say next, asynchronous messages aside.
@@ -185,8 +184,9 @@ impl<'plan> State<'plan> {
 
     fn ready(&mut self, status: u8) -> Result<Progress, Lost> {
         match (self.awaiting, status) {
-            (Awaiting::ReadyForQuery, b'I') => Ok(Progress::Idle),
-            (Awaiting::ReadyForQuery, status) => Ok(Progress::NotIdle(status)),
+            (Awaiting::ReadyForQuery, status) => Standing::of(status)
+                .map(Progress::Ready)
+                .ok_or_else(|| Lost::protocol(format!("ReadyForQuery with status {status}"))),
             (awaiting, _) => Err(Lost::protocol(format!(
                 "ReadyForQuery instead of {awaiting:?}"
             ))),
@@ -205,6 +205,27 @@ impl<'plan> State<'plan> {
                 bytes: self.bytes,
             }),
             None => Ok(self.answers),
+        }
+    }
+
+    /// What became of the statements, once the server is ready, inside a transaction or not.
+    pub fn into_landing(self, standing: Standing) -> Landing {
+        Landing {
+            completed: self.answers.len(),
+            too_large: self.is_too_large(),
+            answers: self.answers,
+            error: self.error,
+            standing,
+        }
+    }
+
+    /// How a session was lost inside a transaction: with what the server said last, if it did.
+    pub fn into_lost(self, lost: Lost, sync_left: bool) -> FlightError {
+        let lost = self.error.map_or(lost, Lost::Fatal);
+        if sync_left {
+            lost.into()
+        } else {
+            NotSent::Lost(lost).into()
         }
     }
 

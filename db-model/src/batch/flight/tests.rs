@@ -4,7 +4,7 @@
 use super::cache::Cache;
 use super::error::{FlightError, Lost, NotSent};
 use super::state::{Progress, State, ends_session};
-use super::{Answer, Query};
+use super::{Answer, Query, Standing};
 use crate::types::limits;
 use bytes::BytesMut;
 use rand::rngs::StdRng;
@@ -102,9 +102,9 @@ fn feed(bytes: &[u8], piece: usize) -> Result<Vec<Answer>, FlightError> {
         received.extend_from_slice(part);
         match state.advance(&mut received, &mut cache, &queries) {
             Ok(Progress::More) => {}
-            Ok(Progress::Idle) => return state.into_result(),
-            Ok(Progress::NotIdle(status)) => {
-                return Err(state.into_failure(Lost::NotIdle(status.into()), true));
+            Ok(Progress::Ready(Standing::Idle)) => return state.into_result(),
+            Ok(Progress::Ready(standing)) => {
+                return Err(state.into_failure(Lost::NotIdle(standing), true));
             }
             Err(lost) => return Err(state.into_failure(lost, true)),
         }
