@@ -9,7 +9,8 @@ use diesel::QueryableByName;
 use diesel::sql_types::{BigInt, Nullable, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
-use crate::batch::{Batch, BatchError, Step};
+use crate::Database;
+use crate::batch::{Batch, BatchError, Failure, Options, Step, Transaction, TransactionError};
 use crate::model::FLEET_ID;
 use crate::pool::WritePool;
 
@@ -138,46 +139,77 @@ ORDER BY kind, id";
 /// # Errors
 /// [`BatchError`], when the database gives no answer.
 pub async fn check(writes: &WritePool) -> Result<Report, BatchError> {
-    let drifts = diesel::sql_query(DRIFTS).bind::<SqlUuid, _>(FLEET_ID);
     let (drifts, orphans) = Batch::new()
-        .step(Step::rows("books.drifts", drifts))
+        .step(drifts())
         .step(Step::rows("books.orphans", diesel::sql_query(ORPHANS)))
         .commit(writes)
         .await?;
     Ok(Report { drifts, orphans })
 }
 
+fn drifts() -> Step<Vec<Drift>> {
+    let drifts = diesel::sql_query(DRIFTS).bind::<SqlUuid, _>(FLEET_ID);
+    Step::rows("books.drifts", drifts)
+}
+
 /// Sets each wrong counter to what the rows say, one scope at a time, and gives what it mended.
 ///
 /// The quota row is locked in one step and the rows are counted in the next: a sum in the locking
-/// statement itself would wait for a create and then write the sum from before it.
+/// statement itself would wait for a create and then write the sum from before it. Under the lock it
+/// looks once more, for what was wrong before may be right by now.
 ///
 /// # Errors
-/// [`BatchError`], when the database refuses; what was mended before stays mended.
-pub async fn repair(writes: &WritePool) -> Result<Vec<Drift>, BatchError> {
-    let mut drifts = check(writes).await?.drifts;
+/// [`RepairError`], when the database refuses; what was mended before stays mended.
+pub async fn repair(database: &mut Database) -> Result<Vec<Drift>, RepairError> {
+    let mut drifts = check(&database.writes).await?.drifts;
     // A quota row that is missing had limits that nobody knows: that is for a person to mend.
     drifts.retain(|drift| drift.used.is_some());
     let mut scopes: Vec<_> = drifts
-        .iter()
-        .map(|d| (d.scope.as_str(), d.scope_id))
+        .into_iter()
+        .map(|drift| (drift.scope, drift.scope_id))
         .collect();
     scopes.dedup();
+    let mut mended = Vec::new();
     for (scope, id) in scopes {
-        let (lock, count) = match scope {
-            "fleet" => (LOCK_FLEET, COUNT_FLEET),
-            _ => (LOCK_PROJECT, COUNT_PROJECT),
-        };
-        let step = |label, sql| {
-            Step::statement(label, diesel::sql_query(sql).bind::<SqlUuid, _>(id)).locking()
-        };
-        Batch::new()
-            .step(step("books.lock", lock))
-            .step(step("books.count", count))
-            .commit(writes)
-            .await?;
+        let repaired = database.transact(Options::new("books.repair"), |transaction| {
+            repair_scope(transaction, &scope, id)
+        });
+        mended.extend(repaired.await.into_result()?);
     }
-    Ok(drifts)
+    Ok(mended)
+}
+
+/// Why the books could not be repaired.
+#[derive(Debug, thiserror::Error)]
+pub enum RepairError {
+    /// They could not be read.
+    #[error(transparent)]
+    Check(#[from] BatchError),
+    /// A counter could not be set.
+    #[error(transparent)]
+    Repair(#[from] TransactionError),
+}
+
+async fn repair_scope(
+    transaction: Transaction,
+    scope: &str,
+    id: Uuid,
+) -> Result<(Transaction, Vec<Drift>), Failure> {
+    let (lock, count) = match scope {
+        "fleet" => (LOCK_FLEET, COUNT_FLEET),
+        _ => (LOCK_PROJECT, COUNT_PROJECT),
+    };
+    let of_scope = |sql| diesel::sql_query(sql).bind::<SqlUuid, _>(id);
+    let lock = Step::statement("books.lock", of_scope(lock));
+    let (transaction, ()) = transaction.run(lock).await?;
+    let (transaction, mut drifts) = transaction.run(drifts()).await?;
+    drifts.retain(|drift: &Drift| drift.scope_id == id);
+    if drifts.is_empty() {
+        return Ok((transaction, drifts));
+    }
+    let count = Step::exactly_one("books.count", of_scope(count));
+    let (transaction, ()) = transaction.run(count).await?;
+    Ok((transaction, drifts))
 }
 
 const LOCK_FLEET: &str = "SELECT id FROM fleet_quota WHERE id = $1 FOR UPDATE";

@@ -4,6 +4,7 @@ use uuid::Uuid;
 
 use crate::batch::{Batch, BatchError, Step};
 use crate::connect::ConnectOptions;
+use crate::effect::Effects;
 use crate::pool::{PoolOptions, ReadPool, WritePool};
 use crate::query::executor::session_name;
 
@@ -16,6 +17,8 @@ pub struct Database {
     pub reads: ReadPool,
     /// One session of its own for the heartbeat, so that load on the others never delays it.
     pub lease: WritePool,
+    /// For outside calls and wake-ups; a transaction borrows it along with the sessions.
+    pub effects: Effects,
     executor_id: Uuid,
 }
 
@@ -34,6 +37,7 @@ impl Database {
             writes: WritePool::new(options.clone(), pools),
             reads: ReadPool::new(options.clone(), pools),
             lease: WritePool::new(options, &lease),
+            effects: Effects::new(),
             executor_id,
         }
     }

@@ -8,6 +8,7 @@ pub mod books;
 pub mod connect;
 pub mod constraint;
 pub mod database;
+pub mod effect;
 pub mod embedded;
 pub mod migrate;
 pub mod model;

@@ -5,6 +5,7 @@
 
 use crate::batch::flight::Flight;
 use crate::connect::{self, Access, ConnectError, ConnectOptions, Shared};
+use crate::effect::{self, EffectInTransaction};
 use crate::types::limits;
 use bb8::ManageConnection;
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
@@ -37,6 +38,9 @@ pub enum PoolError {
     /// The database could not be reached for as long as one waits, or refuses us.
     #[error("the database is not available")]
     Unavailable(#[source] ConnectError),
+    /// The task has a transaction open: waiting for another session could wait for itself. A bug.
+    #[error(transparent)]
+    InTransaction(#[from] EffectInTransaction),
 }
 
 /// How many sessions a pool has.
@@ -274,6 +278,7 @@ impl<L: Link> Pool<L> {
     }
 
     async fn get(&self) -> Result<Pooled<L>, PoolError> {
+        effect::check("another database session")?;
         let until = Instant::now() + self.wait;
         let mut slot = self
             .slots

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use super::error::{BatchError, StepName};
 use super::flight::{Answer, Query};
+use super::hook::{self, Hook};
 use super::send::{self, Persistence};
 use super::settings::{Isolation, Settings};
 use super::step::{Refusals, SentStep, Step};
-use crate::pool::WritePool;
+use crate::effect;
+use crate::pool::{PoolError, WritePool};
 use crate::types::limits::{
     BATCH_BYTES_MAX, BATCH_DEADLINE, BATCH_LOCKING_BYTES_MAX, BATCH_STEPS_MAX,
 };
@@ -19,6 +21,7 @@ type Decode<T> = Box<dyn FnOnce(&mut Answers) -> Result<T, BatchError> + Send>;
 pub struct Batch<T> {
     steps: Vec<SentStep>,
     settings: Settings,
+    hooks: Vec<Hook>,
     decode: Decode<T>,
 }
 
@@ -92,6 +95,7 @@ impl Batch<()> {
         Self {
             steps: Vec::new(),
             settings: Settings::default(),
+            hooks: Vec::new(),
             decode: Box::new(|_| Ok(())),
         }
     }
@@ -100,6 +104,7 @@ impl Batch<()> {
     pub fn after(mut self, first: Vec<Step<()>>) -> Self {
         let mut all = Batch::all(first).discard();
         all.settings = self.settings;
+        all.hooks = self.hooks;
         all.steps.append(&mut self.steps);
         let rest = self.decode;
         let decode = all.decode;
@@ -133,6 +138,7 @@ impl<A: Send + 'static> Batch<Vec<A>> {
         Self {
             steps: sent,
             settings: Settings::default(),
+            hooks: Vec::new(),
             decode: Box::new(decode),
         }
     }
@@ -150,6 +156,7 @@ impl<T: Send + 'static> Batch<T> {
         Batch {
             steps: self.steps,
             settings: self.settings,
+            hooks: self.hooks,
             decode: Box::new(move |answers| {
                 let before = decode_before(answers)?;
                 Ok(before.append(answers.read(decode_step)?))
@@ -168,6 +175,7 @@ impl<T: Send + 'static> Batch<T> {
         Batch {
             steps: self.steps,
             settings: self.settings,
+            hooks: self.hooks,
             decode: Box::new(move |answers| Ok(function(decode(answers)?))),
         }
     }
@@ -190,6 +198,13 @@ impl<T: Send + 'static> Batch<T> {
     /// ([`crate::types::limits::STATEMENT_TIMEOUT`]): 57014, [`super::Busy::Timeout`].
     pub fn statement_timeout(mut self, timeout: Duration) -> Self {
         self.settings.timeouts.statement = Some(timeout);
+        self
+    }
+
+    /// Has `hook` run once the batch has committed, after those that are there. Its failure is logged and
+    /// undoes nothing. `commit` answers when all have run.
+    pub fn after_commit(mut self, hook: Hook) -> Self {
+        self.hooks.push(hook);
         self
     }
 
@@ -237,14 +252,19 @@ impl<T: Send + 'static> Batch<T> {
     ) -> Result<T, BatchError> {
         let sendable = prepare(self.steps, self.settings)?;
         let labels = sendable.labels.clone();
-        let answers = if labels.is_empty() {
-            Vec::new()
-        } else {
-            let task = tokio::spawn(send::send(sendable, pool.clone(), persistence, deadline));
-            task.await.map_err(|error| {
-                BatchError::Ambiguous(format!("the task of the batch ended early: {error}"))
-            })??
+        effect::check("a batch beside a transaction").map_err(PoolError::from)?;
+        let (pool, hooks) = (pool.clone(), self.hooks);
+        let committed = async move {
+            let answers = match sendable.labels.len() {
+                0 => Vec::new(),
+                _ => send::send(sendable, pool, persistence, deadline).await?,
+            };
+            hook::drain(hooks).await;
+            Ok::<_, BatchError>(answers)
         };
+        let answers = tokio::spawn(committed).await.map_err(|error| {
+            BatchError::Ambiguous(format!("the task of the batch ended early: {error}"))
+        })??;
         let mut answers = Answers {
             answers: answers.into_iter(),
             labels: labels.into_iter().enumerate(),

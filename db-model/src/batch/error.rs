@@ -106,6 +106,15 @@ pub enum Busy {
     },
 }
 
+impl From<PoolError> for BatchError {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::InTransaction(error) => Self::Invalid(error.to_string()),
+            error => Self::Busy(error.into()),
+        }
+    }
+}
+
 /// Where a batch failed: in a step, or at the commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepOrCommit {
@@ -137,6 +146,12 @@ impl BatchError {
                 false
             }
         }
+    }
+
+    /// Whether a statement that the session had prepared no longer fits its tables: the next run
+    /// prepares it anew.
+    pub(super) fn is_stale_statement(&self) -> bool {
+        self.server().is_some_and(ServerError::is_stale_statement)
     }
 
     /// What the server said, if it said something.

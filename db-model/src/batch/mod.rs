@@ -9,13 +9,17 @@ mod compose;
 mod error;
 pub mod flight;
 mod guard;
+mod hook;
 mod send;
 mod settings;
 mod step;
+pub mod transaction;
 
 pub use compose::{Append, Batch};
 pub use error::{BatchError, Busy, StepName};
 pub use guard::Guard;
+pub use hook::{Hook, HookError, Queue};
 pub use send::Persistence;
 pub use settings::Isolation;
 pub use step::{Refusals, Step};
+pub use transaction::{Cause, Failure, Options, Outcome, Transaction, TransactionError};

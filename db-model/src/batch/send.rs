@@ -76,7 +76,7 @@ fn told(error: BatchError, unknown: bool) -> BatchError {
 }
 
 /// Twice as long each time, up to a bound, with half of it left to chance.
-fn pause(attempt: u32) -> Duration {
+pub(super) fn pause(attempt: u32) -> Duration {
     let longest = BATCH_RETRY_PAUSE
         .saturating_mul(1 << attempt.saturating_sub(1).min(16))
         .min(BATCH_RETRY_PAUSE_MAX);
@@ -89,10 +89,7 @@ async fn send_once(
     attempt: u32,
     deadline: Duration,
 ) -> Result<Vec<Answer>, BatchError> {
-    let mut flight = pool
-        .get()
-        .await
-        .map_err(|error| BatchError::Busy(error.into()))?;
+    let mut flight = pool.get().await?;
     let mut answers =
         flight
             .fly(&sendable.queries, deadline)

@@ -29,7 +29,7 @@ impl ReadError {
     pub fn is_busy(&self) -> bool {
         use diesel::result::Error;
         match self {
-            Self::Pool(_) => true,
+            Self::Pool(error) => !matches!(error, PoolError::InTransaction(_)),
             Self::Query(error) => {
                 matches!(
                     error,

@@ -60,6 +60,32 @@ pub const BATCH_RETRY_PAUSE_MAX: Duration = Duration::from_millis(250);
 /// How long the answer to a batch may take before the connection is given up.
 pub const BATCH_DEADLINE: Duration = Duration::from_secs(30);
 
+// Transactions and hooks.
+
+/// Steps of one transaction.
+pub const TRANSACTION_STEPS_MAX: usize = 256;
+/// How long a transaction may take, its commit not counted.
+pub const TRANSACTION_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a transaction may have nothing to do before the log warns of it: its locks are held.
+pub const TRANSACTION_HELD_QUIET: Duration = Duration::from_millis(50);
+/// How long the answer to a rollback may take before the connection is given up.
+pub const TRANSACTION_ROLLBACK_DEADLINE: Duration = Duration::from_secs(5);
+/// Sections in one another.
+pub const TRANSACTION_SECTIONS_DEPTH_MAX: usize = 8;
+/// Sections of one transaction: beyond 64 subtransactions every reader on the server gets slower.
+pub const TRANSACTION_SECTIONS_MAX: usize = 32;
+/// Hooks of one transaction.
+pub const TRANSACTION_HOOKS_MAX: usize = 64;
+/// How long the server is asked how a transaction ended whose COMMIT was not answered: longer than it
+/// takes the server to end a session that says nothing.
+pub const TRANSACTION_RESOLVE_WAIT: Duration = Duration::from_secs(15);
+/// The pause between two such questions.
+pub const TRANSACTION_RESOLVE_PAUSE: Duration = Duration::from_millis(100);
+/// How often hooks may queue further hooks.
+pub const HOOK_ROUNDS_MAX: usize = 32;
+/// How long one hook may take.
+pub const HOOK_DEADLINE: Duration = Duration::from_secs(10);
+
 // Deletes.
 
 /// Blockers that a refused delete names.

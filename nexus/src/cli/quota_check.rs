@@ -3,8 +3,10 @@
 use std::fmt::Write;
 use std::process::ExitCode;
 
+use db_model::Database;
 use db_model::books::{self, Report};
-use db_model::pool::{PoolOptions, WritePool};
+use db_model::pool::PoolOptions;
+use uuid::Uuid;
 
 use super::CommandResult;
 use super::args::DatabaseArgs;
@@ -38,14 +40,14 @@ async fn check(data: &Data, repair: bool) -> CommandResult {
         read_size: POOL_SIZE,
         wait: POOL_WAIT,
     };
-    let writes = WritePool::new(data.connect.clone(), &pools);
+    let mut database = Database::new(data.connect.clone(), &pools, Uuid::now_v7());
     let mut text = String::new();
     if repair {
-        for drift in books::repair(&writes).await? {
+        for drift in books::repair(&mut database).await? {
             writeln!(text, "mended: {drift}")?;
         }
     }
-    let report = books::check(&writes).await?;
+    let report = books::check(&database.writes).await?;
     let balanced = report.balanced();
     tell(&report, &mut text)?;
     super::print(&text)?;

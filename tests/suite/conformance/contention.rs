@@ -147,7 +147,8 @@ async fn k11_of_many_deletes_of_one_instance_one_releases() {
 async fn k12_repair_beside_creates_and_deletes_leaves_no_drift() {
     let database = TestDatabase::new().await;
     let executor = executor(&database).await;
-    let writes = database.pools().writes;
+    let mut pools = database.pools();
+    let writes = pools.writes.clone();
     let project = fixture::project(&executor, "web", WIDE).await;
     let mut chance = chance();
     let clients: Vec<_> = (0..8)
@@ -174,7 +175,7 @@ async fn k12_repair_beside_creates_and_deletes_leaves_no_drift() {
             )
             .await
             .unwrap();
-        mended += books::repair(&writes).await.unwrap().len();
+        mended += books::repair(&mut pools).await.unwrap().len();
         let left = books::check(&writes).await.unwrap().drifts;
         assert_eq!(left, [], "repair left a drift");
     }
@@ -182,7 +183,7 @@ async fn k12_repair_beside_creates_and_deletes_leaves_no_drift() {
         client.await.unwrap();
     }
     assert!(mended >= 3, "{mended} drifts were mended");
-    assert_eq!(books::repair(&writes).await.unwrap(), []);
+    assert_eq!(books::repair(&mut pools).await.unwrap(), []);
     database.assert_books_balance().await;
 }
 
@@ -190,13 +191,14 @@ async fn k12_repair_beside_creates_and_deletes_leaves_no_drift() {
 async fn k12_repair_does_not_claim_a_counter_that_has_no_row() {
     let database = TestDatabase::new().await;
     let executor = executor(&database).await;
-    let writes = database.pools().writes;
+    let mut pools = database.pools();
+    let writes = pools.writes.clone();
     fixture::project(&executor, "web", WIDE).await;
     let client = database.client().await;
     let lose = "CREATE TEMPORARY TABLE lost AS SELECT * FROM project_quota; DELETE FROM project_quota; \
                 UPDATE fleet_quota SET projects_used = 5";
     client.batch_execute(lose).await.unwrap();
-    let mended = books::repair(&writes).await.unwrap();
+    let mended = books::repair(&mut pools).await.unwrap();
     let scopes: Vec<_> = mended.iter().map(|drift| drift.scope.as_str()).collect();
     assert_eq!(scopes, ["fleet"]);
     assert_eq!(books::check(&writes).await.unwrap().drifts.len(), 3);

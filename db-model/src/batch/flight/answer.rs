@@ -98,6 +98,11 @@ impl Row {
     pub fn value(&self, index: usize) -> Option<&[u8]> {
         self.body.get(self.values.get(index)?.clone()?)
     }
+
+    /// A value that is text.
+    pub(in crate::batch) fn text(&self, index: usize) -> Option<&str> {
+        std::str::from_utf8(self.value(index)?).ok()
+    }
 }
 
 impl RowSealed for Row {}

@@ -156,7 +156,7 @@ impl ServerError {
     }
 
     /// Whether a prepared statement has gone (26000) or no longer fits its tables (0A000).
-    pub(super) fn is_stale_statement(&self) -> bool {
+    pub(in crate::batch) fn is_stale_statement(&self) -> bool {
         matches!(self.sqlstate.as_str(), "0A000" | "26000")
     }
 

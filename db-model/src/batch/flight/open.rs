@@ -43,6 +43,12 @@ pub struct Landing {
 }
 
 impl Flight {
+    /// What the last ReadyForQuery said; nothing once something was written since, or the session is lost.
+    #[must_use]
+    pub fn standing(&self) -> Option<Standing> {
+        self.standing
+    }
+
     /// Runs `queries` in order, up to the first that fails, and leaves the session as it stands then. Unlike
     /// [`Flight::fly`] it may begin with, end with and stay within a transaction; such a session is not clean and goes
     /// back to no pool. Whoever calls it judges the [`Landing`]: an error in it is no `Err`.
