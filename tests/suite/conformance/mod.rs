@@ -10,6 +10,7 @@ mod recovery;
 mod restart;
 mod retry;
 mod takeover;
+mod transaction;
 
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicBool, Ordering};
