@@ -4,6 +4,8 @@
 mod batch;
 mod connection_lost;
 mod contention;
+mod effects;
+mod hooks;
 mod late;
 mod quota;
 mod recovery;

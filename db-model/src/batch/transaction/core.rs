@@ -279,9 +279,7 @@ impl Core {
             Err(FlightError::Ambiguous(Lost::Fatal(error))) if !error.is_fatal() => {
                 return Commit::RolledBack(self.classified(None, error));
             }
-            Err(error @ FlightError::NotSent(_)) => {
-                return Commit::RolledBack(Cause::Lost(lost(&error)));
-            }
+            // Also when the Sync never left: COMMIT takes effect when it is executed.
             Err(error) => return Commit::Unknown(lost(&error), self.identity.take()),
         };
         if let Some(error) = landing.error {
