@@ -9,6 +9,7 @@ mod api;
 mod conformance;
 mod crash;
 mod db;
+mod faults;
 mod ops;
 mod sagas;
 mod tidy;

@@ -181,6 +181,11 @@ fn received(connection: &mut Connection, tag: u8) -> Reply {
     match &mut connection.reply {
         None => Reply::Pass,
         Some(Trouble::CutReplyAfter(0)) => Reply::Cut,
+        // A shorter answer than that goes through whole.
+        Some(Trouble::CutReplyAfter(_)) if tag == b'Z' => {
+            connection.reply = None;
+            Reply::Pass
+        }
         Some(Trouble::CutReplyAfter(left)) => {
             *left -= 1;
             Reply::Pass
