@@ -10,6 +10,8 @@ use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::metrics::EFFECT_MISUSES;
+
 /// What happens when an effect is tried inside a transaction in a way that the compiler did not see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnMisuse {
@@ -140,6 +142,7 @@ pub(crate) fn check(effect: &'static str) -> Result<(), EffectInTransaction> {
     };
     assert!(open.on_misuse != OnMisuse::Panic, "{error}");
     REFUSED.fetch_add(1, Ordering::Relaxed);
+    metrics::counter!(EFFECT_MISUSES, "effect" => effect).increment(1);
     LOGGED.get_or_init(
         || tracing::error!(%error, "an effect inside a transaction; later ones are only counted"),
     );

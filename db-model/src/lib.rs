@@ -10,6 +10,7 @@ pub mod constraint;
 pub mod database;
 pub mod effect;
 pub mod embedded;
+pub mod metrics;
 pub mod migrate;
 pub mod model;
 pub mod pool;

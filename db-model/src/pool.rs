@@ -3,7 +3,7 @@
 //! bb8 bounds how many sessions there are and hands out slots; what is in a slot is looked at, thrown away and
 //! replaced here, at checkout, so that whoever waits hears the true reason when the database is away.
 
-use crate::batch::flight::Flight;
+use crate::batch::flight::{Flight, ServerError};
 use crate::connect::{self, Access, ConnectError, ConnectOptions, Shared};
 use crate::effect::{self, EffectInTransaction};
 use crate::types::limits;
@@ -112,7 +112,10 @@ impl ReadPool {
     /// # Errors
     /// If none came free, or the database could not be reached, within the pool's `wait`.
     pub async fn get(&self) -> Result<PooledReader, PoolError> {
-        self.0.get().await.map(PooledReader)
+        let session = PooledReader(self.0.get().await?);
+        // What an earlier query was told is none of the next one's.
+        drop(session.take_error());
+        Ok(session)
     }
 
     /// How many sessions there are.
@@ -125,6 +128,13 @@ impl ReadPool {
 /// A Diesel session of the read pool; dropping it gives it back, or ends it if it has a transaction open.
 #[derive(Debug)]
 pub struct PooledReader(Pooled<Reader>);
+
+impl PooledReader {
+    /// What the server said last when it refused something on this session, if nobody has taken it yet.
+    pub(crate) fn take_error(&self) -> Option<ServerError> {
+        self.0.link().shared.take_error()
+    }
+}
 
 impl Deref for PooledReader {
     type Target = AsyncPgConnection;

@@ -1,7 +1,8 @@
-//! The admin listener: whether the process lives, and whether it can serve.
+//! The admin listener: whether the process lives, whether it can serve, and what it has counted.
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -10,6 +11,7 @@ use serde::Serialize;
 use crate::app::App;
 use crate::http::edge;
 use crate::http::error::chain;
+use crate::metrics;
 use db_model::types::limits::{READY_WAIT_MAX, REQUEST_WAIT_MAX};
 
 /// The admin listener's routes.
@@ -17,6 +19,7 @@ pub fn build(app: App) -> Router {
     let routes = Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
         .with_state(app);
     edge::wrap(routes, REQUEST_WAIT_MAX)
 }
@@ -31,6 +34,14 @@ struct Missing {
 /// 200 for as long as the process answers at all.
 async fn healthz() -> Response {
     let mut response = Json(serde_json::json!({"healthy": true})).into_response();
+    response.extensions_mut().insert(edge::Routine);
+    response
+}
+
+/// What the process has counted, for Prometheus.
+async fn metrics(State(app): State<App>) -> Response {
+    let body = metrics::render(&app);
+    let mut response = ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], body).into_response();
     response.extensions_mut().insert(edge::Routine);
     response
 }

@@ -15,6 +15,7 @@ pub mod config;
 pub mod database;
 pub mod endpoint;
 pub mod http;
+pub mod metrics;
 pub mod openapi;
 pub mod router;
 pub mod server;

@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::database::{self, Data, DataError};
 use crate::http::error::chain;
 use crate::telemetry::{self, Output};
-use crate::{admin, router};
+use crate::{admin, metrics, router};
 use db_model::types::limits::{LOST_GRACE, POOL_WAIT};
 
 /// Why a server did not start, or did not end well. Each is one line for a person.
@@ -84,6 +84,7 @@ impl Server {
     /// # Errors
     /// [`ServerError`], when a part does not start.
     pub async fn start(config: Config) -> Result<Self, ServerError> {
+        metrics::install();
         // The listeners first: a port in use shall cost nothing.
         let (api, api_address) = listen(config.listen)?;
         let (admin, admin_address) = listen(config.admin_listen)?;
@@ -171,6 +172,7 @@ impl Server {
             .embedded
             .as_ref()
             .map(|embedded| tokio::spawn(embedded.watch()));
+        let upkeep = tokio::spawn(metrics::keep());
         let (api, mut api_task) = serve(self.api, router::build(app.clone()));
         let (admin, mut admin_task) = serve(self.admin, admin::build(app.clone()));
 
@@ -204,6 +206,7 @@ impl Server {
             }
         }
         admin.shutdown();
+        upkeep.abort();
         if let Some(watch) = watch {
             watch.abort();
         }

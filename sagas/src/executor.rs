@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use db_model::Database;
 use db_model::batch::{Batch, BatchError, Persistence};
+use db_model::metrics::SAGAS;
 use db_model::query::saga::{self, Fence, NewSaga};
 use db_model::types::limits::{
     HEARTBEAT_INTERVAL, LEASE, LEASE_END_WAIT, SAGAS_RECOVERING_MAX, SAGAS_RUNNING_MAX,
@@ -243,20 +244,25 @@ impl Executor {
         let span = tracing::info_span!(
             "saga", saga = definition.name, saga_id = %fence.saga_id, request_id
         );
+        let name = definition.name;
         let task = async move {
             let started = Instant::now();
             let ended = drive(run, events).await;
             let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
             match &ended {
                 Ended::Succeeded(_) => tracing::info!(duration_ms, "succeeded"),
+                // Its caller may not wait for it: what nobody foresaw is an error of the log here.
+                Ended::Failed(failure) if failure.is_unexpected() => {
+                    tracing::error!(duration_ms, %failure, "failed and undone");
+                }
                 Ended::Failed(failure) => {
                     tracing::info!(duration_ms, node = failure.node, "failed and undone");
                 }
-                Ended::Stuck(failure) => {
-                    tracing::error!(duration_ms, %failure, "stuck");
-                }
+                // The error was logged where it was met.
+                Ended::Stuck(failure) => tracing::info!(duration_ms, %failure, "stuck"),
                 Ended::Lost => tracing::info!(duration_ms, "goes on elsewhere"),
             }
+            metrics::counter!(SAGAS, "saga" => name, "outcome" => ended.outcome()).increment(1);
             sender.send_replace(Some(ended));
             drop((permit, running));
         };
@@ -313,6 +319,11 @@ impl Executor {
                 );
             }
         }
+    }
+
+    /// How many sagas run here.
+    pub fn running(&self) -> usize {
+        self.0.running.borrow().len()
     }
 
     /// Resolves once the lease is lost: stop taking requests, then exit.

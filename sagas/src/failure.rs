@@ -67,6 +67,11 @@ impl Failure {
         }
     }
 
+    /// Whether it failed for a reason that is none of the domain's.
+    pub fn is_unexpected(&self) -> bool {
+        matches!(self.cause, Cause::Unexpected { .. })
+    }
+
     /// An error that no batch stands behind.
     pub(crate) fn unexpected(node: &str, message: String) -> Self {
         let cause = Cause::Unexpected {

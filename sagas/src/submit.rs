@@ -36,6 +36,7 @@ pub enum SubmitError {
 
 /// How a saga ended.
 #[derive(Clone, Debug)]
+#[must_use = "a saga that failed looks like one that succeeded to whoever does not look"]
 pub enum Outcome<T> {
     /// Every node is done.
     Succeeded(T),

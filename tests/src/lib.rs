@@ -6,6 +6,7 @@
 )]
 
 pub mod database;
+pub mod fault;
 pub mod fixture;
 pub mod folder;
 pub mod history;
@@ -34,4 +35,10 @@ pub async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// The value of one metric, named with its labels, in the text for Prometheus; 0 when it is not there.
+pub fn metric(text: &str, name: &str) -> u64 {
+    let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+    text.lines().find_map(value).unwrap_or_default()
 }

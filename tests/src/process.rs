@@ -217,6 +217,13 @@ impl Process {
         Some(Answer::read(request.send().await.ok()?).await)
     }
 
+    /// What `/metrics` says of one metric with these labels; 0 when it is not there.
+    pub async fn metric(&self, name: &str) -> u64 {
+        let request = self.client.get(format!("{}/metrics", self.places().admin));
+        let text = request.send().await.unwrap().text().await.unwrap();
+        crate::metric(&text, name)
+    }
+
     fn places(&self) -> &Places {
         self.places.as_ref().expect("the server listens")
     }
@@ -257,6 +264,11 @@ impl Process {
     /// POST of JSON.
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
         self.send(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// PUT of JSON.
+    pub async fn put(&self, path: &str, body: &Value) -> Answer {
+        self.send(self.request(Method::PUT, path).json(body)).await
     }
 
     /// Its process id.

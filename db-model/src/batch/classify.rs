@@ -2,6 +2,7 @@
 
 use super::error::{BatchError, Busy, StepName, StepOrCommit};
 use super::flight::ServerError;
+use super::sqlstate::{Again, Answer, Blast};
 use super::step::Refusals;
 
 /// Tells apart what the server said about a step; `None` is the commit. `attempts` is how often the
@@ -11,37 +12,109 @@ pub(super) fn classify(
     error: Box<ServerError>,
     attempts: u32,
 ) -> BatchError {
-    let place = step.map_or(StepOrCommit::Commit, |(name, _)| StepOrCommit::Step(name));
-    match (error.sqlstate.as_str(), step) {
-        ("40001" | "40P01", _) => BatchError::Busy(Busy::Conflict {
-            step: place,
+    let rule = error.rule();
+    if rule.kills == Blast::CommitUnknown {
+        return BatchError::Ambiguous(error.to_string());
+    }
+    if rule.answer == Answer::Busy {
+        let step = step.map_or(StepOrCommit::Commit, |(name, _)| StepOrCommit::Step(name));
+        return BatchError::Busy(match (rule.again, rule.kills) {
+            (Again::Whole, _) => Busy::Conflict {
+                step,
+                attempts,
+                error,
+            },
+            (_, Blast::Statement) => Busy::Timeout {
+                step,
+                attempts,
+                error,
+            },
+            _ => Busy::Server {
+                step,
+                attempts,
+                error,
+            },
+        });
+    }
+    let Some((step, refusals)) = step else {
+        return BatchError::AtCommit { attempts, error };
+    };
+    let refusal = match (rule.answer, error.constraint.as_deref()) {
+        (Answer::ByConstraint, Some(name)) => refusals(name, &error),
+        _ => None,
+    };
+    match refusal {
+        Some(refusal) => BatchError::Refused {
+            step,
+            refusal,
+            error,
+        },
+        None => BatchError::Unexpected {
+            step,
             attempts,
             error,
-        }),
-        ("55P03" | "57014", _) => BatchError::Busy(Busy::Timeout { step: place, error }),
-        // The server is in trouble: it ends sessions, lacks something, is a stand-by now, or is broken.
-        // Nothing was committed, and the statement is not to blame.
-        (state, _)
-            if ["08", "25006", "53", "57", "58", "XX"]
-                .iter()
-                .any(|c| state.starts_with(c)) =>
-        {
-            BatchError::Busy(Busy::Server { step: place, error })
-        }
-        (_, None) => BatchError::AtCommit(error),
-        (_, Some((step, refusals))) => {
-            match error
-                .constraint
-                .as_deref()
-                .and_then(|name| refusals(name, &error))
-            {
-                Some(refusal) => BatchError::Refused {
-                    step,
-                    refusal,
-                    error,
-                },
-                None => BatchError::Unexpected { step, error },
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::sqlstate::RULES;
+    use crate::constraint::Refusal;
+    use crate::types::ResourceKind;
+
+    const STEP: StepName = StepName {
+        label: "a.step",
+        index: 0,
+    };
+
+    fn refusals(name: &str, _error: &ServerError) -> Option<Refusal> {
+        let kind = ResourceKind::Project;
+        let id = uuid::Uuid::nil();
+        (name == "known").then_some(Refusal::NotFound { kind, id })
+    }
+
+    fn said(sqlstate: &str, constraint: &str) -> Box<ServerError> {
+        Box::new(ServerError {
+            sqlstate: sqlstate.to_owned(),
+            constraint: Some(constraint.to_owned()),
+            ..ServerError::default()
+        })
+    }
+
+    #[test]
+    fn every_row_of_the_table_has_its_error() {
+        for rule in RULES {
+            for code in rule.codes {
+                // A class stands for codes that nobody has given.
+                let code = format!("{code:Z<5}");
+                let error = classify(Some((STEP, refusals)), said(&code, "known"), 3);
+                let fits = match (rule.kills, rule.answer) {
+                    (Blast::CommitUnknown, _) => matches!(error, BatchError::Ambiguous(_)),
+                    (_, Answer::Busy) => matches!(error, BatchError::Busy(_)),
+                    (_, Answer::Bug) => matches!(error, BatchError::Unexpected { .. }),
+                    (_, Answer::ByConstraint) => matches!(error, BatchError::Refused { .. }),
+                };
+                assert!(fits, "{code}: {error:?}");
+                let conflict = matches!(error, BatchError::Busy(Busy::Conflict { .. }));
+                assert_eq!(conflict, rule.again == Again::Whole, "{code}");
+                let counts =
+                    !matches!(error, BatchError::Ambiguous(_) | BatchError::Refused { .. });
+                assert_eq!(error.attempts(), counts.then_some(3), "{code}");
             }
         }
+    }
+
+    #[test]
+    fn only_a_constraint_that_the_step_knows_is_a_refusal() {
+        let unknown = classify(Some((STEP, refusals)), said("23505", "other_key"), 1);
+        assert!(matches!(unknown, BatchError::Unexpected { .. }));
+        assert_eq!(unknown.constraint(), Some("other_key"));
+        let at_commit = classify(None, said("23505", "known"), 1);
+        assert!(matches!(at_commit, BatchError::AtCommit { .. }));
+        // A name is not enough: the code must be one that speaks of constraints.
+        let other = classify(Some((STEP, refusals)), said("ZZ999", "known"), 1);
+        assert!(matches!(other, BatchError::Unexpected { .. }));
     }
 }

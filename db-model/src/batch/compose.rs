@@ -18,6 +18,7 @@ use crate::types::limits::{
 type Decode<T> = Box<dyn FnOnce(&mut Answers) -> Result<T, BatchError> + Send>;
 
 /// Steps that commit together or not at all; their outputs together are `T`.
+#[must_use = "a batch does nothing until it is committed"]
 pub struct Batch<T> {
     steps: Vec<SentStep>,
     settings: Settings,

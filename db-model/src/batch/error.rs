@@ -39,16 +39,23 @@ pub enum BatchError {
         error: Box<ServerError>,
     },
     /// A step failed for a reason that nobody mapped. A bug, or the server is in trouble.
-    #[error("{step} failed: {error}")]
+    #[error("{step} failed at try {attempts}: {error}")]
     Unexpected {
         /// The step.
         step: StepName,
+        /// How often the batch was sent.
+        attempts: u32,
         /// What the server said.
         error: Box<ServerError>,
     },
     /// Every step ran, and the commit itself was refused.
-    #[error("the commit failed: {0}")]
-    AtCommit(Box<ServerError>),
+    #[error("the commit failed at try {attempts}: {error}")]
+    AtCommit {
+        /// How often the batch was sent.
+        attempts: u32,
+        /// What the server said.
+        error: Box<ServerError>,
+    },
     /// The database could not do it now; the same batch may well succeed later.
     #[error("the database is busy or away: {0}")]
     Busy(#[source] Busy),
@@ -89,18 +96,22 @@ pub enum Busy {
         error: Box<ServerError>,
     },
     /// The server is in trouble, whatever the statement.
-    #[error("{step} met a server in trouble: {error}")]
+    #[error("{step} met a server in trouble at try {attempts}: {error}")]
     Server {
         /// The step.
         step: StepOrCommit,
+        /// How often the batch was sent.
+        attempts: u32,
         /// What the server said.
         error: Box<ServerError>,
     },
     /// A lock or statement time-out.
-    #[error("{step} ran into a time-out: {error}")]
+    #[error("{step} ran into a time-out at try {attempts}: {error}")]
     Timeout {
         /// The step.
         step: StepOrCommit,
+        /// How often the batch was sent.
+        attempts: u32,
         /// What the server said.
         error: Box<ServerError>,
     },
@@ -141,10 +152,27 @@ impl BatchError {
             Self::Invalid(_)
             | Self::Refused { .. }
             | Self::Unexpected { .. }
-            | Self::AtCommit(_) => true,
+            | Self::AtCommit { .. } => true,
             Self::Busy(_) | Self::Ambiguous(_) | Self::TooLarge(_) | Self::Unreadable { .. } => {
                 false
             }
+        }
+    }
+
+    /// Which kind it is, in one word for metrics.
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Self::Invalid(_) => "invalid",
+            Self::Refused { .. } => "refused",
+            Self::Unexpected { .. } => "unexpected",
+            Self::AtCommit { .. } => "at_commit",
+            Self::Busy(Busy::Pool(_)) => "no_session",
+            Self::Busy(Busy::NotSent(_)) => "not_sent",
+            Self::Busy(Busy::Conflict { .. }) => "conflict",
+            Self::Busy(Busy::Server { .. }) => "server_in_trouble",
+            Self::Busy(Busy::Timeout { .. }) => "timeout",
+            Self::Ambiguous(_) => "unknown",
+            Self::TooLarge(_) | Self::Unreadable { .. } => "unreadable",
         }
     }
 
@@ -159,12 +187,26 @@ impl BatchError {
         match self {
             Self::Refused { error, .. }
             | Self::Unexpected { error, .. }
-            | Self::AtCommit(error) => Some(error),
+            | Self::AtCommit { error, .. } => Some(error),
             Self::Busy(
                 Busy::Conflict { error, .. }
                 | Busy::Timeout { error, .. }
                 | Busy::Server { error, .. },
             ) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// How often the batch was sent when the server said so, if it said something that is no refusal.
+    pub fn attempts(&self) -> Option<u32> {
+        match self {
+            Self::Unexpected { attempts, .. }
+            | Self::AtCommit { attempts, .. }
+            | Self::Busy(
+                Busy::Conflict { attempts, .. }
+                | Busy::Timeout { attempts, .. }
+                | Busy::Server { attempts, .. },
+            ) => Some(*attempts),
             _ => None,
         }
     }
@@ -221,8 +263,12 @@ mod tests {
         ] {
             assert!(!error.is_final(), "{error:?}");
         }
-        let error = Box::default();
-        assert!(BatchError::Unexpected { step, error }.is_final());
+        let unexpected = BatchError::Unexpected {
+            step,
+            attempts: 1,
+            error: Box::default(),
+        };
+        assert!(unexpected.is_final());
         assert!(BatchError::Invalid(message()).is_final());
     }
 }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+use crate::metrics::HOOK_FAILURES;
 use crate::types::limits::{HOOK_DEADLINE, HOOK_ROUNDS_MAX};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -100,6 +101,7 @@ pub(super) async fn drain(hooks: Vec<Hook>) -> Vec<HookError> {
         failed.push(HookError { name, error });
     }
     for HookError { name, error } in &failed {
+        metrics::counter!(HOOK_FAILURES, "hook" => *name).increment(1);
         tracing::error!(hook = name, %error, "a hook failed; the transaction stays as it ended");
     }
     failed

@@ -12,6 +12,7 @@ mod guard;
 mod hook;
 mod send;
 mod settings;
+pub mod sqlstate;
 mod step;
 pub mod transaction;
 

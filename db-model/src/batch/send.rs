@@ -8,6 +8,7 @@ use super::classify::classify;
 use super::compose::Sendable;
 use super::error::{BatchError, Busy};
 use super::flight::{Answer, FlightError, NotSent};
+use crate::metrics::{BATCH_RETRIES, BATCH_UNKNOWN_OUTCOMES, BATCHES};
 use crate::pool::WritePool;
 use crate::types::limits::{
     BATCH_ATTEMPTS_MAX, BATCH_ATTEMPTS_QUIET, BATCH_RETRY_PAUSE, BATCH_RETRY_PAUSE_MAX,
@@ -33,6 +34,20 @@ pub(super) async fn send(
     persistence: Persistence,
     deadline: Duration,
 ) -> Result<Vec<Answer>, BatchError> {
+    let sent = send_until_decided(sendable, pool, persistence, deadline).await;
+    let outcome = sent
+        .as_ref()
+        .map_or_else(BatchError::outcome, |_| "committed");
+    metrics::counter!(BATCHES, "outcome" => outcome).increment(1);
+    sent
+}
+
+async fn send_until_decided(
+    sendable: Sendable,
+    pool: WritePool,
+    persistence: Persistence,
+    deadline: Duration,
+) -> Result<Vec<Answer>, BatchError> {
     let mut attempt = 1;
     let mut ambiguous = false;
     loop {
@@ -40,7 +55,10 @@ pub(super) async fn send(
             Ok(answers) => return Ok(answers),
             Err(error) => error,
         };
-        ambiguous |= matches!(error, BatchError::Ambiguous(_));
+        if matches!(error, BatchError::Ambiguous(_)) {
+            ambiguous = true;
+            metrics::counter!(BATCH_UNKNOWN_OUTCOMES).increment(1);
+        }
         let again = match (&error, persistence) {
             (BatchError::Busy(_) | BatchError::Ambiguous(_), Persistence::Endless) => true,
             (BatchError::Busy(_) | BatchError::Ambiguous(_), Persistence::Keyed) if ambiguous => {
@@ -50,9 +68,12 @@ pub(super) async fn send(
             _ => false,
         };
         if !again {
+            tracing::debug!(attempt, %error, steps = ?sendable.labels, "a batch is not sent again");
             return Err(told(error, persistence == Persistence::Keyed && ambiguous));
         }
         let steps = &sendable.labels;
+        let sqlstate = error.server().map_or("none", |server| &server.sqlstate);
+        metrics::counter!(BATCH_RETRIES, "sqlstate" => sqlstate.to_owned()).increment(1);
         if attempt >= BATCH_ATTEMPTS_QUIET && attempt.is_power_of_two() {
             tracing::warn!(attempt, %error, ?steps, "a batch does not get through; it is sent again");
         } else {

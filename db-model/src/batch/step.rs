@@ -24,6 +24,7 @@ pub type Refusals = fn(constraint: &str, error: &ServerError) -> Option<Refusal>
 type Decode<T> = Box<dyn FnOnce(Answer) -> Result<T, String> + Send>;
 
 /// One statement as a value, whose output is `T`.
+#[must_use = "a step does nothing until its batch is committed"]
 pub struct Step<T> {
     pub(super) sent: SentStep,
     pub(super) decode: Decode<T>,

@@ -3,6 +3,10 @@
 //! The lender follows the framing of both directions. It knows at any time whether every request was answered and
 //! what the last ReadyForQuery said, which tokio-postgres does not tell.
 
+use crate::batch::flight::ServerError;
+use crate::types::limits;
+use bytes::BytesMut;
+use postgres_protocol::message::backend::Message;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -102,27 +106,27 @@ impl Frames {
         self.have == 0 && self.left == 0
     }
 
-    /// Calls `on` with the tag of each message that begins to arrive and the first byte of its body, if it has one.
-    fn feed(&mut self, mut bytes: &[u8], mut on: impl FnMut(u8, Option<u8>)) {
+    /// Calls `on` with the header of each message that begins to arrive and what is there of its body, and with no
+    /// header for more of the same body.
+    fn feed(&mut self, mut bytes: &[u8], mut on: impl FnMut(Option<[u8; 5]>, &[u8])) {
         while let Some(first) = bytes.first().copied() {
             if self.left > 0 {
-                if self.have == self.header.len() {
-                    on(self.header[0], Some(first));
-                    self.have = 0;
-                }
-                let taken = self.left.min(bytes.len());
-                self.left -= taken;
-                bytes = &bytes[taken..];
+                let (body, rest) = bytes.split_at(self.left.min(bytes.len()));
+                let begins = self.have == self.header.len();
+                on(begins.then_some(self.header), body);
+                self.have = 0;
+                self.left -= body.len();
+                bytes = rest;
                 continue;
             }
             self.header[self.have] = first;
             self.have += 1;
             bytes = &bytes[1..];
             if self.have == self.header.len() {
-                let [tag, length @ ..] = self.header;
+                let [_tag, length @ ..] = self.header;
                 self.left = (u32::from_be_bytes(length) as usize).saturating_sub(4);
                 if self.left == 0 {
-                    on(tag, None);
+                    on(Some(self.header), &[]);
                     self.have = 0;
                 }
             }
@@ -139,6 +143,38 @@ struct State {
     answered: u64,
     /// The status of the last ReadyForQuery.
     status: u8,
+    error: Heard,
+}
+
+/// The last ErrorResponse, as far as it has arrived.
+#[derive(Default)]
+struct Heard {
+    message: BytesMut,
+    /// Whether the message that arrives is one.
+    listening: bool,
+}
+
+impl Heard {
+    fn hear(&mut self, header: Option<[u8; 5]>, body: &[u8]) {
+        if let Some(header) = header {
+            self.listening = header[0] == b'E';
+            if self.listening {
+                self.message.clear();
+                self.message.extend_from_slice(&header);
+            }
+        }
+        if self.listening && self.message.len() + body.len() <= limits::SERVER_ERROR_BYTES_MAX {
+            self.message.extend_from_slice(body);
+        }
+    }
+
+    /// `None` too when it was cut, or is longer than is kept.
+    fn take(&mut self) -> Option<ServerError> {
+        match Message::parse(&mut std::mem::take(&mut self.message)) {
+            Ok(Some(Message::ErrorResponse(body))) => ServerError::parse(body.fields()).ok(),
+            _ => None,
+        }
+    }
 }
 
 impl State {
@@ -150,6 +186,7 @@ impl State {
             asked: 1,
             answered: 0,
             status: 0,
+            error: Heard::default(),
         }
     }
 }
@@ -180,6 +217,11 @@ impl Shared {
     pub(crate) fn is_answered(&self) -> bool {
         let state = self.state();
         state.asked == state.answered
+    }
+
+    /// What the server said last when it refused something, if nobody has taken it yet: Diesel keeps no SQLSTATE.
+    pub(crate) fn take_error(&self) -> Option<ServerError> {
+        self.state().error.take()
     }
 
     /// Takes the stream back. Whoever still reads or writes through the loan gets an error from now on.
@@ -215,16 +257,18 @@ impl AsyncRead for Lent {
             received,
             answered,
             status,
+            error,
             ..
         } = &mut *guard;
         let wire = wire.as_mut().ok_or_else(taken_back)?;
         let before = buf.filled().len();
         let polled = Pin::new(wire).poll_read(cx, buf);
-        received.feed(&buf.filled()[before..], |tag, first| {
-            if let (b'Z', Some(first)) = (tag, first) {
+        received.feed(&buf.filled()[before..], |header, body| {
+            if let (Some([b'Z', ..]), [first, ..]) = (header, body) {
                 *answered += 1;
-                *status = first;
+                *status = *first;
             }
+            error.hear(header, body);
         });
         polled
     }
@@ -243,8 +287,8 @@ impl AsyncWrite for Lent {
         let wire = wire.as_mut().ok_or_else(taken_back)?;
         let polled = Pin::new(wire).poll_write(cx, bytes);
         if let Poll::Ready(Ok(written)) = &polled {
-            sent.feed(&bytes[..*written], |tag, _first| {
-                if matches!(tag, b'Q' | b'S') {
+            sent.feed(&bytes[..*written], |header, _body| {
+                if matches!(header, Some([b'Q' | b'S', ..])) {
                     *asked += 1;
                 }
             });
@@ -268,5 +312,30 @@ impl TlsStream for Lent {
             .wire
             .as_ref()
             .map_or_else(ChannelBinding::none, Wire::channel_binding)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_error_is_heard_however_the_bytes_arrive() {
+        let mut stream = b"Z\0\0\0\x05I".to_vec();
+        for code in ["22012", "57014"] {
+            let body = format!("SERROR\0C{code}\0Mno\0\0");
+            stream.push(b'E');
+            stream.extend_from_slice(&u32::try_from(body.len() + 4).unwrap().to_be_bytes());
+            stream.extend_from_slice(body.as_bytes());
+            stream.extend_from_slice(b"Z\0\0\0\x05I");
+        }
+        for piece in 1..stream.len() {
+            let (mut frames, mut error) = (Frames::tagged(), Heard::default());
+            for bytes in stream.chunks(piece) {
+                frames.feed(bytes, |header, body| error.hear(header, body));
+            }
+            assert_eq!(error.take().unwrap().sqlstate, "57014", "pieces of {piece}");
+            assert_eq!(error.take(), None);
+        }
     }
 }

@@ -1,11 +1,10 @@
 //! Reading instances.
 
 use diesel::prelude::*;
-use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
-use super::ReadError;
 use super::page::{PageRequest, paged};
+use super::{ReadError, rows};
 use crate::model::Instance;
 use crate::pool::ReadPool;
 use crate::schema::instance;
@@ -29,8 +28,7 @@ pub async fn view(
         NameOrId::Name(name) => query.filter(instance::name.eq(name.as_str().to_owned())),
         NameOrId::Id(id) => query.filter(instance::id.eq(*id)),
     };
-    let mut connection = pool.get().await?;
-    Ok(query.load(&mut connection).await?.pop())
+    Ok(rows!(pool, "instance.view", query)?.pop())
 }
 
 /// One page of the instances that are not deleted, of one project or of all.
@@ -50,6 +48,5 @@ pub async fn list(
         query = query.filter(instance::project_id.eq(project_id));
     }
     let query = paged!(query, page, instance.name, time_created, id);
-    let mut connection = pool.get().await?;
-    Ok(query.load(&mut connection).await?)
+    rows!(pool, "instance.list", query)
 }

@@ -1,10 +1,9 @@
 //! Reading projects.
 
 use diesel::prelude::*;
-use diesel_async::RunQueryDsl;
 
-use super::ReadError;
 use super::page::{PageRequest, paged};
+use super::{ReadError, rows};
 use crate::model::Project;
 use crate::pool::ReadPool;
 use crate::schema::project;
@@ -23,8 +22,7 @@ pub async fn view(pool: &ReadPool, which: &NameOrId) -> Result<Option<Project>, 
         NameOrId::Name(name) => query.filter(project::name.eq(name.as_str().to_owned())),
         NameOrId::Id(id) => query.filter(project::id.eq(*id)),
     };
-    let mut connection = pool.get().await?;
-    Ok(query.load(&mut connection).await?.pop())
+    Ok(rows!(pool, "project.view", query)?.pop())
 }
 
 /// One page of the projects that are not deleted.
@@ -37,6 +35,5 @@ pub async fn list(pool: &ReadPool, page: &PageRequest) -> Result<Vec<Project>, R
         .select(Project::as_select())
         .into_boxed();
     let query = paged!(query, page, project.name, time_created, id);
-    let mut connection = pool.get().await?;
-    Ok(query.load(&mut connection).await?)
+    rows!(pool, "project.list", query)
 }

@@ -1,10 +1,9 @@
 //! Reading quotas.
 
 use diesel::prelude::*;
-use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
-use super::ReadError;
+use super::{ReadError, rows};
 use crate::model::{FleetQuota, ProjectQuota};
 use crate::pool::ReadPool;
 use crate::schema::{fleet_quota, project_quota};
@@ -14,12 +13,8 @@ use crate::schema::{fleet_quota, project_quota};
 /// # Errors
 /// [`ReadError`], when the database gives no answer.
 pub async fn fleet(pool: &ReadPool) -> Result<Option<FleetQuota>, ReadError> {
-    let mut connection = pool.get().await?;
-    let mut rows = fleet_quota::table
-        .select(FleetQuota::as_select())
-        .load(&mut connection)
-        .await?;
-    Ok(rows.pop())
+    let query = fleet_quota::table.select(FleetQuota::as_select());
+    Ok(rows!(pool, "fleet_quota.view", query)?.pop())
 }
 
 /// A project's quota.
@@ -27,11 +22,8 @@ pub async fn fleet(pool: &ReadPool) -> Result<Option<FleetQuota>, ReadError> {
 /// # Errors
 /// [`ReadError`], when the database gives no answer.
 pub async fn project(pool: &ReadPool, project_id: Uuid) -> Result<Option<ProjectQuota>, ReadError> {
-    let mut connection = pool.get().await?;
-    let mut rows = project_quota::table
+    let query = project_quota::table
         .filter(project_quota::project_id.eq(project_id))
-        .select(ProjectQuota::as_select())
-        .load(&mut connection)
-        .await?;
-    Ok(rows.pop())
+        .select(ProjectQuota::as_select());
+    Ok(rows!(pool, "project_quota.view", query)?.pop())
 }

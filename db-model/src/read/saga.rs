@@ -1,11 +1,10 @@
 //! Reading sagas and their logs.
 
 use diesel::prelude::*;
-use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
-use super::ReadError;
 use super::page::{PageRequest, paged};
+use super::{ReadError, rows};
 use crate::model::{Saga, SagaEvent};
 use crate::pool::ReadPool;
 use crate::schema::{saga, saga_event};
@@ -27,13 +26,10 @@ pub struct SagaFilter {
 /// # Errors
 /// [`ReadError`], when the database gives no answer.
 pub async fn view(pool: &ReadPool, id: Uuid) -> Result<Option<Saga>, ReadError> {
-    let mut connection = pool.get().await?;
-    let mut rows = saga::table
+    let query = saga::table
         .filter(saga::id.eq(id))
-        .select(Saga::as_select())
-        .load(&mut connection)
-        .await?;
-    Ok(rows.pop())
+        .select(Saga::as_select());
+    Ok(rows!(pool, "saga.view", query)?.pop())
 }
 
 /// The log of a saga, in the order of its nodes and of recording.
@@ -41,13 +37,11 @@ pub async fn view(pool: &ReadPool, id: Uuid) -> Result<Option<Saga>, ReadError> 
 /// # Errors
 /// [`ReadError`], when the database gives no answer.
 pub async fn events(pool: &ReadPool, id: Uuid) -> Result<Vec<SagaEvent>, ReadError> {
-    let mut connection = pool.get().await?;
-    Ok(saga_event::table
+    let query = saga_event::table
         .filter(saga_event::saga_id.eq(id))
         .order((saga_event::node_id, saga_event::time_recorded))
-        .select(SagaEvent::as_select())
-        .load(&mut connection)
-        .await?)
+        .select(SagaEvent::as_select());
+    rows!(pool, "saga_event.list", query)
 }
 
 /// One page of sagas. Its order by name is by the resource's name.
@@ -70,6 +64,5 @@ pub async fn list(
         query = query.filter(saga::project_id.eq(project_id));
     }
     let query = paged!(query, page, saga.resource_name, time_created, id);
-    let mut connection = pool.get().await?;
-    Ok(query.load(&mut connection).await?)
+    rows!(pool, "saga.list", query)
 }

@@ -141,6 +141,8 @@ pub const FLIGHT_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const ANSWER_ROWS_MAX: usize = 1_000_000;
 /// Bytes that the rows of one flight may have together; also the longest single message that is accepted.
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of an error of the server that a reading session keeps, to say what it was.
+pub const SERVER_ERROR_BYTES_MAX: usize = 64 * 1024;
 /// Prepared statements that one connection keeps.
 pub const STATEMENTS_CACHED_MAX: usize = 256;
 
@@ -171,6 +173,8 @@ pub const PAGE_TOKEN_CHARACTERS_MAX: usize = 1_024;
 pub const POOL_WAIT: Duration = Duration::from_secs(5);
 /// How long `/readyz` waits for the database.
 pub const READY_WAIT_MAX: Duration = Duration::from_secs(2);
+/// How often the recorder of metrics is tidied up.
+pub const METRICS_UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// Connections that the embedded server takes, from all processes on its folder.
 pub const EMBEDDED_CONNECTIONS_MAX: u32 = 200;
 /// Connections of the write pool, unless told.

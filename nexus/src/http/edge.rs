@@ -92,11 +92,15 @@ fn finish(response: Response, request_id: &RequestId, begin: Instant) -> Respons
         tracing::info!(status, latency_ms, "answered");
         response
     } else {
-        let (mut problem, cause) = error_of(&response).into_parts();
+        let error = error_of(&response);
+        let logged = error.is_logged();
+        let (mut problem, cause) = error.into_parts();
         problem.request_id = request_id.as_str().to_owned();
         let code = problem.error_code.as_str();
         let cause = cause.as_deref().unwrap_or("-");
-        if status >= 500 {
+        if status >= 500 && logged {
+            tracing::info!(status, latency_ms, code, cause, "answered with an error");
+        } else if status >= 500 {
             tracing::error!(status, latency_ms, code, cause, "answered with an error");
         } else {
             tracing::debug!(status, latency_ms, code, detail = problem.detail, "refused");

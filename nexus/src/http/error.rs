@@ -21,6 +21,7 @@ pub struct ApiError(Box<Parts>);
 struct Parts {
     problem: Problem,
     cause: Option<String>,
+    logged: bool,
 }
 
 impl ApiError {
@@ -65,6 +66,17 @@ impl ApiError {
         self
     }
 
+    /// The same error, of which the log has a record already: that of its operation.
+    pub fn logged(mut self) -> Self {
+        self.0.logged = true;
+        self
+    }
+
+    /// Whether the log has a record of it already.
+    pub fn is_logged(&self) -> bool {
+        self.0.logged
+    }
+
     /// The problem, and what only the log may see.
     pub fn into_parts(self) -> (Problem, Option<String>) {
         (self.0.problem, self.0.cause)
@@ -76,6 +88,7 @@ impl From<Problem> for ApiError {
         Self(Box::new(Parts {
             problem,
             cause: None,
+            logged: false,
         }))
     }
 }
@@ -91,7 +104,10 @@ impl From<ReadError> for ApiError {
         if error.is_busy() {
             return Self::unavailable("the database gave no answer", chain(&error));
         }
-        Self::from(Problem::unexpected(None, None)).because(chain(&error))
+        let said = error.server();
+        let constraint = said.and_then(|server| server.constraint.as_deref());
+        let problem = Problem::unexpected(said.map(|server| server.sqlstate.as_str()), constraint);
+        Self::from(problem).because(chain(&error))
     }
 }
 
@@ -104,7 +120,7 @@ impl From<BatchError> for ApiError {
             }
             BatchError::Invalid(_)
             | BatchError::Unexpected { .. }
-            | BatchError::AtCommit(_)
+            | BatchError::AtCommit { .. }
             | BatchError::TooLarge(_)
             | BatchError::Unreadable { .. } => {
                 let sqlstate = error.server().map(|server| server.sqlstate.as_str());
@@ -220,11 +236,18 @@ mod tests {
         assert_eq!(
             status(BatchError::Unexpected {
                 step: STEP,
+                attempts: 1,
                 error: server_error("23514")
             }),
             500
         );
-        assert_eq!(status(BatchError::AtCommit(server_error("23503"))), 500);
+        assert_eq!(
+            status(BatchError::AtCommit {
+                attempts: 1,
+                error: server_error("23503")
+            }),
+            500
+        );
         let refusal = Refusal::NotFound {
             kind: ResourceKind::Project,
             id: Uuid::nil(),

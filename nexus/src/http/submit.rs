@@ -61,11 +61,11 @@ pub async fn run<S: Saga>(
         Some(Outcome::Succeeded(output)) => answer(output),
         Some(Outcome::Failed(failure)) => {
             let error = ApiError::from(Problem::of_failure(&failure)).of_operation(id);
-            return Err(error.because(format!("{failure:?}")));
+            return Err(error.because(failure.to_string()).logged());
         }
         Some(Outcome::Stuck(failure)) => {
             let error = ApiError::from(Problem::of_stuck(&failure)).of_operation(id);
-            return Err(error.because(format!("{failure:?}")));
+            return Err(error.because(failure.to_string()).logged());
         }
         Some(Outcome::Lost) => {
             let detail = "another process has taken the operation over: look at it again";

@@ -27,6 +27,18 @@ pub enum Ended {
     Lost,
 }
 
+impl Ended {
+    /// In one word for metrics.
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Self::Succeeded(_) => "succeeded",
+            Self::Failed(_) => "failed",
+            Self::Stuck(_) => "stuck",
+            Self::Lost => "lost",
+        }
+    }
+}
+
 /// Runs the saga on from its log, and records how it ended.
 pub async fn drive(run: Arc<Run>, events: Vec<SagaEvent>) -> Ended {
     let result = tokio::select! {
@@ -50,7 +62,7 @@ pub async fn drive(run: Arc<Run>, events: Vec<SagaEvent>) -> Ended {
             {
                 tracing::error!(
                     saga_id = %run.fence.saga_id, saga = run.definition.name,
-                    node = node.as_ref(), error = %source_error,
+                    node = node.as_ref(), error = %source_error, %failure,
                     "an undo was refused: the saga is stuck and waits for a person"
                 );
                 (

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use db_model::types::Name;
 use nexus_tests::script::{Cue, Script};
+use sagas::Outcome;
 use sagas::saga::{InstanceCreate, instance_create};
 use serde_json::json;
 use uuid::Uuid;
@@ -125,7 +126,8 @@ async fn what_was_undone_is_seen_node_by_node() {
         .submit::<InstanceCreate>(params, "by-hand")
         .await
         .unwrap();
-    saga.outcome().await;
+    let outcome = saga.outcome().await;
+    assert!(matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
     let operation = api.get(&format!("/v1/operations/{}", saga.id())).await.body;
     insta::assert_json_snapshot!(redacted(&operation), @r#"
     {

@@ -202,7 +202,7 @@ async fn a07_a_deferred_constraint_fails_the_commit_and_no_step() {
         .step(sql("child", "INSERT INTO child VALUES (1, 99)"))
         .step(sql("parent", "INSERT INTO parent VALUES (1)"));
     let error = batch.commit(&pools.writes).await.unwrap_err();
-    let BatchError::AtCommit(server) = &error else {
+    let BatchError::AtCommit { error: server, .. } = &error else {
         panic!("{error:?}");
     };
     assert_eq!(server.sqlstate, "23503");

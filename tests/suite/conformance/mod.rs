@@ -11,6 +11,7 @@ mod quota;
 mod recovery;
 mod restart;
 mod retry;
+mod silent;
 mod takeover;
 mod transaction;
 

@@ -10,6 +10,7 @@ mod migrate;
 mod pool;
 mod private;
 mod schema;
+mod sqlstate;
 
 use db_model::batch::flight::{Answer, Bind, Flight, FlightError, Query};
 use db_model::connect::ConnectOptions;

@@ -244,7 +244,7 @@ fn counts(hooked: &Arc<AtomicUsize>) -> Hook {
 
 fn of_database(error: &BatchError) -> Failed {
     match (error, error.step(), error.server()) {
-        (BatchError::AtCommit(_), ..) => Failed::AtCommit,
+        (BatchError::AtCommit { .. }, ..) => Failed::AtCommit,
         (BatchError::Unexpected { .. }, Some(step), Some(server)) => {
             Failed::Step(step.index, server.sqlstate.clone())
         }

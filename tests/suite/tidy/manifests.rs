@@ -68,9 +68,14 @@ fn own_settings(tree: &Tree) -> Vec<String> {
 }
 
 /// What the root manifest must say.
-const ROOT: [(&str, &str); 4] = [
+const ROOT: [(&str, &str); 6] = [
     ("workspace.package", "edition = \"2024\""),
     ("workspace.lints.rust", "unsafe_code = \"forbid\""),
+    ("workspace.lints.rust", "unused_must_use = \"deny\""),
+    (
+        "workspace.lints.clippy",
+        "let_underscore_must_use = \"deny\"",
+    ),
     ("workspace.lints.clippy", "unwrap_used = \"deny\""),
     ("profile.dev", "debug = \"line-tables-only\""),
 ];

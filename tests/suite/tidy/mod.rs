@@ -8,8 +8,11 @@ mod layout;
 mod manifests;
 mod source;
 mod sql;
+mod swallow;
 mod text;
 mod tree;
+
+pub(crate) use tree::top;
 
 use tree::Tree;
 

@@ -122,7 +122,7 @@ pub struct ServerError {
 }
 
 impl ServerError {
-    pub(super) fn parse(mut fields: ErrorFields<'_>) -> io::Result<Self> {
+    pub(crate) fn parse(mut fields: ErrorFields<'_>) -> io::Result<Self> {
         let mut error = Self::default();
         let mut plain_severity = None;
         while let Some(field) = fields.next()? {

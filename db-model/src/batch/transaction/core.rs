@@ -158,7 +158,13 @@ impl Core {
             if landing.completed < place {
                 // Not the step's: what sections had to say was cut short, and nothing is sure any more.
                 let step = StepOrCommit::Step(name);
-                return Err(BatchError::Busy(Busy::Server { step, error }).into());
+                let attempts = self.attempt;
+                let busy = Busy::Server {
+                    step,
+                    attempts,
+                    error,
+                };
+                return Err(BatchError::Busy(busy).into());
             }
             return Err(self.classified(Some((name, step.refusals)), error));
         }
@@ -199,10 +205,18 @@ impl Core {
     fn classified(&self, step: Option<(StepName, Refusals)>, error: Box<ServerError>) -> Cause {
         match (classify(step, error, self.attempt), step) {
             // The transaction was asked to be read only: it is the step that is wrong, not the server.
-            (BatchError::Busy(Busy::Server { error, .. }), Some((step, _)))
-                if self.options.read_only && error.sqlstate == READ_ONLY_TRANSACTION =>
-            {
-                BatchError::Unexpected { step, error }.into()
+            (
+                BatchError::Busy(Busy::Server {
+                    attempts, error, ..
+                }),
+                Some((step, _)),
+            ) if self.options.read_only && error.sqlstate == READ_ONLY_TRANSACTION => {
+                BatchError::Unexpected {
+                    step,
+                    attempts,
+                    error,
+                }
+                .into()
             }
             (error, _) => error.into(),
         }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::core::Core;
 use crate::batch::error::{BatchError, Busy};
+use crate::batch::sqlstate::Blast;
 use crate::effect::EffectInTransaction;
 
 /// The first thing that went wrong. What follows from it is never the cause.
@@ -33,8 +34,12 @@ impl Cause {
     /// Whether cancelling the section in which it happened leaves the rest of the transaction sound.
     pub fn is_recoverable(&self) -> bool {
         match self {
-            Self::Database(BatchError::Busy(Busy::Timeout { .. })) | Self::Aborted(_) => true,
-            Self::Database(error) => error.is_final() && !error.is_stale_statement(),
+            Self::Aborted(_) => true,
+            Self::Database(error) if error.is_stale_statement() => false,
+            Self::Database(error) => match error.server() {
+                Some(said) => said.kills() == Blast::Statement,
+                None => error.is_final(),
+            },
             Self::Lost(_) | Self::TookTooLong(_) | Self::Effect(_) | Self::Misuse(_) => false,
         }
     }
@@ -54,17 +59,22 @@ impl Cause {
 pub struct Failure {
     /// Gone when the transaction cannot go on in any case.
     core: Option<Box<Core>>,
-    cause: Cause,
+    cause: Box<Cause>,
 }
 
 impl Failure {
     pub(super) fn new(core: Box<Core>, cause: Cause) -> Self {
-        let core = Some(core);
-        Self { core, cause }
+        Self {
+            core: Some(core),
+            cause: Box::new(cause),
+        }
     }
 
     pub(super) fn without(cause: Cause) -> Self {
-        Self { core: None, cause }
+        Self {
+            core: None,
+            cause: Box::new(cause),
+        }
     }
 
     /// What went wrong.
@@ -77,14 +87,14 @@ impl Failure {
         let Self { core, cause } = self;
         match core {
             Some(core) if core.id() == id && cause.is_recoverable() && core.is_usable() => {
-                Ok((core, cause))
+                Ok((core, *cause))
             }
             core => Err(Self { core, cause }),
         }
     }
 
     pub(super) fn into_parts(self) -> (Option<Box<Core>>, Cause) {
-        (self.core, self.cause)
+        (self.core, *self.cause)
     }
 }
 

@@ -16,6 +16,7 @@ use crate::batch::error::BatchError;
 use crate::batch::hook::{self, HookError};
 use crate::batch::send::pause;
 use crate::effect::{self, Open};
+use crate::metrics::{TRANSACTION_RETRIES, TRANSACTIONS};
 use crate::pool::WritePool;
 use crate::types::limits::{BATCH_ATTEMPTS_MAX, HOOK_ROUNDS_MAX, TRANSACTION_DEADLINE};
 
@@ -39,6 +40,7 @@ impl Database {
             let ended = self.attempt(options, &hooks, attempts, &mut body).await;
             let cause = match ended {
                 Ok((value, Ended::Committed(hook_errors))) => {
+                    count(options.owner, "committed");
                     return Outcome::Committed {
                         value,
                         attempts,
@@ -51,12 +53,14 @@ impl Database {
                         cause,
                         "nobody knows how a transaction ended"
                     );
+                    count(options.owner, "unknown");
                     return Outcome::Unknown { cause };
                 }
                 Ok((_, Ended::RolledBack(cause))) | Err(cause) => cause,
             };
             if !cause.is_worth_another_try() || attempts >= BATCH_ATTEMPTS_MAX {
                 let hook_errors = hook::drain(hooks.take_after(false)).await;
+                count(options.owner, "rolled_back");
                 return Outcome::RolledBack {
                     cause,
                     attempts,
@@ -64,6 +68,7 @@ impl Database {
                 };
             }
             tracing::debug!(owner = options.owner, attempts, %cause, "a transaction runs again");
+            metrics::counter!(TRANSACTION_RETRIES, "owner" => options.owner).increment(1);
             tokio::time::sleep(pause(attempts)).await;
             attempts += 1;
         }
@@ -123,6 +128,10 @@ impl Database {
             }
         }
     }
+}
+
+fn count(owner: &'static str, outcome: &'static str) {
+    metrics::counter!(TRANSACTIONS, "owner" => owner, "outcome" => outcome).increment(1);
 }
 
 enum Ended {

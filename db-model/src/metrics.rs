@@ -1,0 +1,86 @@
+//! The names of all metrics, whoever counts them: one place, and one line each in
+//! `docs/operations.md`.
+
+/// Batches by how they ended for their caller (`outcome`).
+pub const BATCHES: &str = "nexus_batches_total";
+/// Batches that were sent again, by why (`sqlstate`, or `none` when the server said nothing).
+pub const BATCH_RETRIES: &str = "nexus_batch_retries_total";
+/// Tries of batches that nobody knows the outcome of.
+pub const BATCH_UNKNOWN_OUTCOMES: &str = "nexus_batch_unknown_outcomes_total";
+/// Transactions by how they ended (`owner`, `outcome`).
+pub const TRANSACTIONS: &str = "nexus_transactions_total";
+/// Transactions that were run again after a conflict (`owner`).
+pub const TRANSACTION_RETRIES: &str = "nexus_transaction_retries_total";
+/// Hooks that failed (`hook`).
+pub const HOOK_FAILURES: &str = "nexus_hook_failures_total";
+/// Outside effects that were refused inside an open transaction (`effect`).
+pub const EFFECT_MISUSES: &str = "nexus_effect_misuses_total";
+/// Sagas by how they ended in this process (`saga`, `outcome`).
+pub const SAGAS: &str = "nexus_sagas_total";
+/// Sagas that this process runs.
+pub const SAGAS_RUNNING: &str = "nexus_sagas_running";
+/// Sessions of a pool, in use or idle (`pool`).
+pub const POOL_SLOTS: &str = "nexus_pool_slots";
+/// Sessions of a pool that nobody uses (`pool`).
+pub const POOL_SLOTS_IDLE: &str = "nexus_pool_slots_idle";
+
+/// A metric as it is shown.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// What it counts or measures.
+    pub help: &'static str,
+}
+
+/// Every counter.
+pub const COUNTERS: &[Metric] = &[
+    Metric {
+        name: BATCHES,
+        help: "Batches by how they ended for their caller",
+    },
+    Metric {
+        name: BATCH_RETRIES,
+        help: "Batches that were sent again, by SQLSTATE",
+    },
+    Metric {
+        name: BATCH_UNKNOWN_OUTCOMES,
+        help: "Tries of batches that nobody knows the outcome of",
+    },
+    Metric {
+        name: TRANSACTIONS,
+        help: "Transactions by how they ended",
+    },
+    Metric {
+        name: TRANSACTION_RETRIES,
+        help: "Transactions that were run again after a conflict",
+    },
+    Metric {
+        name: HOOK_FAILURES,
+        help: "Hooks that failed",
+    },
+    Metric {
+        name: EFFECT_MISUSES,
+        help: "Outside effects that were refused inside an open transaction",
+    },
+    Metric {
+        name: SAGAS,
+        help: "Sagas by how they ended in this process",
+    },
+];
+
+/// Every gauge.
+pub const GAUGES: &[Metric] = &[
+    Metric {
+        name: SAGAS_RUNNING,
+        help: "Sagas that this process runs",
+    },
+    Metric {
+        name: POOL_SLOTS,
+        help: "Sessions of a pool, in use or idle",
+    },
+    Metric {
+        name: POOL_SLOTS_IDLE,
+        help: "Sessions of a pool that nobody uses",
+    },
+];
