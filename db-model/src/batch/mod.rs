@@ -8,6 +8,7 @@ mod classify;
 mod compose;
 mod error;
 pub mod flight;
+mod get_or_create;
 mod guard;
 mod hook;
 mod send;

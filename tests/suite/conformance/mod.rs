@@ -6,6 +6,7 @@ mod connection_lost;
 mod contention;
 mod effects;
 mod hooks;
+mod insert;
 mod late;
 mod quota;
 mod recovery;
