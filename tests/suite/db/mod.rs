@@ -3,12 +3,14 @@
 mod catalog;
 mod connect;
 mod embedded;
+mod error_matrix;
 mod flight;
 mod guards;
 mod lost;
 mod migrate;
 mod pool;
 mod private;
+mod raw;
 mod schema;
 mod sqlstate;
 
