@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::error::{BatchError, StepName};
 use super::flight::{Answer, Query};
+use super::part;
 use super::send::{self, Persistence};
 use super::step::{Refusals, SentStep, Step};
 use crate::pool::WritePool;
@@ -16,8 +17,8 @@ type Decode<T> = Box<dyn FnOnce(&mut Answers) -> Result<T, BatchError> + Send>;
 
 /// Steps that commit together or not at all; their outputs together are `T`.
 pub struct Batch<T> {
-    steps: Vec<SentStep>,
-    decode: Decode<T>,
+    pub(super) steps: Vec<SentStep>,
+    pub(super) decode: Decode<T>,
 }
 
 /// The answers of the steps, read in order.
@@ -112,11 +113,19 @@ impl Default for Batch<()> {
 }
 
 impl<A: Send + 'static> Batch<Vec<A>> {
-    /// Many steps of one kind.
+    /// Many steps of one kind, which may share a label: their index tells them apart.
     pub fn all(steps: Vec<Step<A>>) -> Self {
         let (sent, decoders): (Vec<_>, Vec<_>) = steps
             .into_iter()
-            .map(|step| (step.sent, step.decode))
+            .map(|step| {
+                (
+                    SentStep {
+                        many: true,
+                        ..step.sent
+                    },
+                    step.decode,
+                )
+            })
             .unzip();
         let decode = |answers: &mut Answers| {
             decoders
@@ -245,6 +254,7 @@ fn prepare(steps: Vec<SentStep>) -> Result<Sendable, BatchError> {
         );
         return Err(BatchError::Invalid(message));
     }
+    part::check_names(&steps)?;
     let locks = steps.iter().any(|step| step.locks);
     let bytes_max = if locks {
         BATCH_LOCKING_BYTES_MAX
@@ -262,9 +272,9 @@ fn prepare(steps: Vec<SentStep>) -> Result<Sendable, BatchError> {
             label: step.label,
             index,
         };
-        let query = step.query.map_err(|message| {
-            BatchError::Invalid(format!("{name} cannot be rendered: {message}"))
-        })?;
+        let query = step
+            .query
+            .map_err(|message| BatchError::Invalid(format!("{name}: {message}")))?;
         let binds = query.binds.iter().filter_map(|bind| bind.value.as_ref());
         bytes += query.sql.len() + binds.map(bytes::Bytes::len).sum::<usize>();
         sendable.queries.push(query);

@@ -9,8 +9,10 @@ mod compose;
 mod error;
 pub mod flight;
 mod guard;
+mod part;
 mod send;
 mod step;
+pub(crate) mod text;
 
 pub use compose::{Append, Batch};
 pub use error::{BatchError, Busy, StepName};

@@ -37,6 +37,7 @@ async fn check(data: &Data, repair: bool) -> CommandResult {
         write_size: POOL_SIZE,
         read_size: POOL_SIZE,
         wait: POOL_WAIT,
+        audit: false,
     };
     let writes = WritePool::new(data.connect.clone(), &pools);
     let mut text = String::new();

@@ -2,13 +2,16 @@
 //! cases: a letter for the group and two digits.
 
 mod batch;
+mod compose;
 mod connection_lost;
 mod contention;
+mod cut;
 mod late;
 mod quota;
 mod recovery;
 mod restart;
 mod retry;
+mod session;
 mod takeover;
 
 use std::fmt::Debug;

@@ -17,6 +17,7 @@ pub use answer::{Answer, Column, Field, Row};
 pub use error::{FlightError, Lost, NotSent, ServerError};
 pub use self_test::SelfTestError;
 
+use super::text;
 use crate::connect::{self, Access, ConnectError, ConnectOptions, Wire};
 use bytes::{Bytes, BytesMut};
 use cache::{Cache, Plan};
@@ -53,6 +54,8 @@ pub struct Flight {
     cache: Cache,
     /// Whether the last ReadyForQuery was idle and nothing was written since.
     clean: bool,
+    /// Whether a statement may have left something behind in the session.
+    changed: bool,
     backend_pid: i32,
     server_version: String,
 }
@@ -81,6 +84,7 @@ impl Flight {
             received: BytesMut::new(),
             cache: Cache::new(),
             clean: true,
+            changed: false,
             backend_pid: opened.backend_pid,
             server_version: opened.server_version,
         })
@@ -125,6 +129,13 @@ impl Flight {
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.clean && self.wire.is_some()
+    }
+
+    /// Whether the session is still as it was when it was opened, as far as the statements' texts tell: no setting,
+    /// temporary table, LISTEN or lock that the next user would meet.
+    #[must_use]
+    pub fn is_unchanged(&self) -> bool {
+        !self.changed
     }
 
     /// The process id of the session's backend on the server.
@@ -185,6 +196,14 @@ impl Flight {
             return Err(NotSent::Poisoned.into());
         };
         self.clean = false;
+        // Looked at when it is prepared: what is in the cache has been looked at.
+        let new = queries
+            .iter()
+            .zip(&plan.steps)
+            .filter(|(_, step)| step.parse);
+        self.changed |= new
+            .into_iter()
+            .any(|(query, _)| text::changes_session(&query.sql));
         let closing = self.cache.closing().len();
         let mut state = State::new(plan, closing);
         let mut sent = 0;
