@@ -127,7 +127,7 @@ async fn l02_a_setting_temporary_table_listen_or_lock_does_not_reach_the_next_us
     // What ends with the transaction costs nobody a session.
     let before = (writer(&pools).await, reader(&pools).await);
     let local = "SET LOCAL lock_timeout = 1";
-    fly(&mut *pools.writes.get().await.unwrap(), local)
+    fly(&mut pools.writes.get().await.unwrap(), local)
         .await
         .unwrap();
     let mut session = pools.reads.get().await.unwrap();
@@ -239,7 +239,7 @@ async fn l04_many_tasks_share_one_session_and_whoever_waits_in_vain_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn l05_a_session_that_the_server_closed_is_noticed_at_checkout_and_replaced_once() {
+async fn b18_l05_a_session_that_the_server_closed_is_noticed_at_checkout_and_replaced_once() {
     let database = TestDatabase::new().await;
     let proxy = database.proxy().await;
     let options = db_model::connect::ConnectOptions::parse(proxy.url()).unwrap();

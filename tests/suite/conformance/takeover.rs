@@ -132,6 +132,41 @@ async fn orphan(database: &TestDatabase, project_id: Uuid, name: &str) -> Uuid {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn j05_of_several_that_recover_each_saga_has_one_and_is_done_once() {
+    const SAGAS: i64 = 12;
+    let database = TestDatabase::new().await;
+    let first = executor(&database).await;
+    let project = fixture::project(&first, "web", WIDE).await;
+    let before = quota(&database.pools().writes, project.id).await;
+    first.stop();
+    let mut sagas = Vec::new();
+    for number in 0..SAGAS {
+        sagas.push(orphan(&database, project.id, &format!("i-{number}")).await);
+    }
+    let mut pools = Vec::new();
+    for _ in 0..3 {
+        pools.push(database.pools());
+    }
+    let starting = pools
+        .iter()
+        .map(|pools| Executor::start(pools.clone(), quick()));
+    let executors = futures::future::join_all(starting).await;
+    for id in sagas {
+        ends(&database, id).await;
+        // Taken over once: a second owner would have raised the generation again.
+        let row = saga_row(&database, id).await;
+        assert_eq!(row, ("succeeded".to_owned(), 2, true));
+    }
+    let after = quota(&pools[0].writes, project.id).await;
+    assert_eq!(after.instances_used, SAGAS);
+    assert_eq!(after.generation, before.generation + SAGAS);
+    for executor in executors {
+        executor.unwrap().ready().unwrap();
+    }
+    database.assert_books_balance().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn j13_a_saga_whose_end_is_being_written_stays_ended() {
     let database = TestDatabase::new().await;
     let proxy = database.proxy().await;
