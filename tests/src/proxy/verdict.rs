@@ -94,6 +94,11 @@ pub(super) fn received(state: &mut State, number: usize, tag: u8) -> Ruling {
     let verdict = match &mut connection.reply {
         None => return connection.answered(tag),
         Some(Trouble::CutReplyAfter(0)) => Verdict::CutBefore,
+        // A shorter answer than that goes through whole.
+        Some(Trouble::CutReplyAfter(_)) if tag == b'Z' => {
+            connection.reply = None;
+            Verdict::Pass
+        }
         Some(Trouble::CutReplyAfter(left)) => {
             *left -= 1;
             Verdict::Pass
