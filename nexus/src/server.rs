@@ -228,6 +228,7 @@ async fn start_app(config: &Config, data: &Data) -> Result<App, ServerError> {
         write_size: config.database.write_pool_size,
         read_size: config.database.read_pool_size,
         wait: POOL_WAIT,
+        audit: false,
     };
     let database = Database::new(data.connect.clone(), &pools, Uuid::now_v7());
     let options = ExecutorOptions {

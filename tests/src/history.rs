@@ -201,6 +201,7 @@ pub async fn assert_balanced(database_url: &str) {
         write_size: 1,
         read_size: 1,
         wait: Duration::from_secs(10),
+        audit: false,
     };
     let report = books::check(&WritePool::new(options, &one)).await.unwrap();
     assert!(report.balanced(), "the books do not balance: {report:#?}");

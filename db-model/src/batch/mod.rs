@@ -10,9 +10,11 @@ mod error;
 pub mod flight;
 mod guard;
 mod hook;
+mod part;
 mod send;
 mod settings;
 mod step;
+pub(crate) mod text;
 pub mod transaction;
 
 pub use compose::{Append, Batch};

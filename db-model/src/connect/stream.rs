@@ -1,8 +1,10 @@
 //! The byte stream of a session, and lending it to tokio-postgres while that connects.
 //!
 //! The lender follows the framing of both directions. It knows at any time whether every request was answered and
-//! what the last ReadyForQuery said, which tokio-postgres does not tell.
+//! what the last ReadyForQuery said, which tokio-postgres does not tell; and whether a statement was sent that leaves
+//! something behind in the session.
 
+use crate::batch::text;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -70,6 +72,16 @@ impl AsyncWrite for Wire {
     }
 }
 
+/// A message, or as much of it as has arrived at once.
+struct Part<'a> {
+    tag: u8,
+    /// Whether its body begins here.
+    begins: bool,
+    body: &'a [u8],
+    /// Whether its body ends here.
+    ends: bool,
+}
+
 /// Follows the messages of one direction by their headers.
 struct Frames {
     header: [u8; 5],
@@ -102,16 +114,19 @@ impl Frames {
         self.have == 0 && self.left == 0
     }
 
-    /// Calls `on` with the tag of each message that begins to arrive and the first byte of its body, if it has one.
-    fn feed(&mut self, mut bytes: &[u8], mut on: impl FnMut(u8, Option<u8>)) {
+    /// Calls `on` with the parts of each message as they arrive.
+    fn feed(&mut self, mut bytes: &[u8], mut on: impl FnMut(Part<'_>)) {
         while let Some(first) = bytes.first().copied() {
             if self.left > 0 {
-                if self.have == self.header.len() {
-                    on(self.header[0], Some(first));
-                    self.have = 0;
-                }
                 let taken = self.left.min(bytes.len());
                 self.left -= taken;
+                on(Part {
+                    tag: self.header[0],
+                    begins: self.have == self.header.len(),
+                    body: &bytes[..taken],
+                    ends: self.left == 0,
+                });
+                self.have = 0;
                 bytes = &bytes[taken..];
                 continue;
             }
@@ -122,7 +137,12 @@ impl Frames {
                 let [tag, length @ ..] = self.header;
                 self.left = (u32::from_be_bytes(length) as usize).saturating_sub(4);
                 if self.left == 0 {
-                    on(tag, None);
+                    on(Part {
+                        tag,
+                        begins: true,
+                        body: &[],
+                        ends: true,
+                    });
                     self.have = 0;
                 }
             }
@@ -139,6 +159,10 @@ struct State {
     answered: u64,
     /// The status of the last ReadyForQuery.
     status: u8,
+    /// The message with a statement that is being sent.
+    statement: Vec<u8>,
+    /// Whether a statement was sent that may leave something behind in the session.
+    changed: bool,
 }
 
 impl State {
@@ -150,8 +174,56 @@ impl State {
             asked: 1,
             answered: 0,
             status: 0,
+            statement: Vec::new(),
+            changed: false,
         }
     }
+
+    fn on_sent(&mut self, bytes: &[u8]) {
+        let Self {
+            sent,
+            asked,
+            statement,
+            changed,
+            ..
+        } = self;
+        sent.feed(bytes, |part| {
+            if part.begins && matches!(part.tag, b'Q' | b'S') {
+                *asked += 1;
+            }
+            if !matches!(part.tag, b'Q' | b'P') {
+                return;
+            }
+            statement.extend_from_slice(part.body);
+            if part.ends {
+                *changed |= changes_session(part.tag, statement);
+                *statement = Vec::new();
+            }
+        });
+    }
+
+    fn on_received(&mut self, bytes: &[u8]) {
+        let Self {
+            received,
+            answered,
+            status,
+            ..
+        } = self;
+        received.feed(bytes, |part| {
+            if let (b'Z', true, [first, ..]) = (part.tag, part.begins, part.body) {
+                *answered += 1;
+                *status = *first;
+            }
+        });
+    }
+}
+
+/// Whether the text of a Query or Parse message leaves something behind in the session.
+fn changes_session(tag: u8, body: &[u8]) -> bool {
+    // In a Parse, the name of the statement comes first.
+    let place = usize::from(tag == b'P');
+    let text = body.split(|byte| *byte == 0).nth(place).unwrap_or_default();
+    text::changes_session(&String::from_utf8_lossy(text))
 }
 
 /// A stream that two parties know: tokio-postgres, which reads and writes it, and the one who lends it.
@@ -182,6 +254,16 @@ impl Shared {
         state.asked == state.answered
     }
 
+    /// Whether the session is as it was settled, as far as the texts sent since then tell.
+    pub(crate) fn is_unchanged(&self) -> bool {
+        !self.state().changed
+    }
+
+    /// What was set so far belongs to the session.
+    pub(crate) fn settle(&self) {
+        self.state().changed = false;
+    }
+
     /// Takes the stream back. Whoever still reads or writes through the loan gets an error from now on.
     pub(crate) fn take(&self) -> Option<Wire> {
         self.state().wire.take()
@@ -210,22 +292,10 @@ impl AsyncRead for Lent {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let mut guard = self.0.state();
-        let State {
-            wire,
-            received,
-            answered,
-            status,
-            ..
-        } = &mut *guard;
-        let wire = wire.as_mut().ok_or_else(taken_back)?;
+        let wire = guard.wire.as_mut().ok_or_else(taken_back)?;
         let before = buf.filled().len();
         let polled = Pin::new(wire).poll_read(cx, buf);
-        received.feed(&buf.filled()[before..], |tag, first| {
-            if let (b'Z', Some(first)) = (tag, first) {
-                *answered += 1;
-                *status = first;
-            }
-        });
+        guard.on_received(&buf.filled()[before..]);
         polled
     }
 }
@@ -237,17 +307,10 @@ impl AsyncWrite for Lent {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let mut guard = self.0.state();
-        let State {
-            wire, sent, asked, ..
-        } = &mut *guard;
-        let wire = wire.as_mut().ok_or_else(taken_back)?;
+        let wire = guard.wire.as_mut().ok_or_else(taken_back)?;
         let polled = Pin::new(wire).poll_write(cx, bytes);
         if let Poll::Ready(Ok(written)) = &polled {
-            sent.feed(&bytes[..*written], |tag, _first| {
-                if matches!(tag, b'Q' | b'S') {
-                    *asked += 1;
-                }
-            });
+            guard.on_sent(&bytes[..*written]);
         }
         polled
     }

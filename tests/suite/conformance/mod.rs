@@ -2,8 +2,10 @@
 //! cases: a letter for the group and two digits.
 
 mod batch;
+mod compose;
 mod connection_lost;
 mod contention;
+mod cut;
 mod effects;
 mod hooks;
 mod late;
@@ -11,6 +13,7 @@ mod quota;
 mod recovery;
 mod restart;
 mod retry;
+mod session;
 mod takeover;
 mod transaction;
 
