@@ -12,6 +12,7 @@ pub mod embedded;
 pub mod migrate;
 pub mod model;
 pub mod pool;
+pub mod purge;
 pub mod query;
 pub mod read;
 #[expect(missing_docs, reason = "Diesel's macros write no documentation")]

@@ -10,6 +10,7 @@ pub mod fixture;
 pub mod folder;
 pub mod history;
 pub mod load;
+pub mod past;
 pub mod process;
 pub mod proxy;
 pub mod script;

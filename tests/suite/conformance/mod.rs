@@ -5,6 +5,7 @@ mod batch;
 mod connection_lost;
 mod contention;
 mod late;
+mod purge;
 mod quota;
 mod recovery;
 mod restart;

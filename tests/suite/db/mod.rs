@@ -9,6 +9,7 @@ mod lost;
 mod migrate;
 mod pool;
 mod private;
+mod purge;
 mod schema;
 
 use db_model::batch::flight::{Answer, Bind, Flight, FlightError, Query};
