@@ -90,6 +90,9 @@ async fn ages_are_told_by_the_database_clock_to_the_microsecond() {
     past::everything(&client, "old", 2, "1 day").await;
     stop_the_clock(&database, &client).await;
     assert_eq!(round(&database, &RETENTION).await, Removed::default());
+    // An executor waits for nothing but its age then.
+    let elsewhere = "UPDATE saga SET executor_id = gen_random_uuid()";
+    client.execute(elsewhere, &[]).await.unwrap();
     for (age, removed) in [("1 h", 0), ("1 h 0.000001 s", 2)] {
         let at = format!("timestamptz '2001-02-03 04:05:06Z' - interval '{age}'");
         let update = format!(

@@ -45,11 +45,11 @@ async fn ten_thousand_rows_of_each_kind_go_while_two_replicas_serve_a_load() {
     let database = TestDatabase::new().await;
     let url = database.url().await;
     let client = database.client().await;
-    past::everything(&client, "old", ROWS, "8 days").await;
-    past::everything(&client, "young", 100, "6 days").await;
     let mut replicas = [purging(&url).await, purging(&url).await];
+    past::everything(&client, "young", 100, "6 days").await;
     let apis = replicas.iter().map(Process::api).collect();
     let load = Load::start(seed(), CLIENTS, apis);
+    past::everything(&client, "old", ROWS, "8 days").await;
     let begun = Instant::now();
     eventually("all that is old is gone", async || {
         marked(&database, "old").await == [0; 4]
