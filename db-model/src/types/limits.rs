@@ -87,6 +87,17 @@ pub const DRAIN_GRACE: Duration = Duration::from_secs(20);
 /// What `Retry-After` asks for when the service is busy.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+// The change feed.
+
+/// Events that one batch publishes.
+pub const EVENTS_PUBLISHED_AT_ONCE_MAX: i64 = 500;
+/// How often a process looks for events to publish while there are some.
+pub const PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
+/// The same after a while without any, and while the database is away.
+pub const PUBLISH_INTERVAL_MAX: Duration = Duration::from_secs(1);
+/// Numbers of the feed that one page looks at, whatever its filter lets pass.
+pub const FEED_SCAN_MAX: i64 = 10_000;
+
 // Sessions: set on every connection right after it was authenticated.
 
 /// Longest time one statement may run on the server.
