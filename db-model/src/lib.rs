@@ -9,6 +9,7 @@ pub mod connect;
 pub mod constraint;
 pub mod database;
 pub mod embedded;
+pub mod feed;
 pub mod migrate;
 pub mod model;
 pub mod pool;

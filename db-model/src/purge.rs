@@ -6,13 +6,14 @@
 //! oldest rows that are left.
 //!
 //! Dependants go first: an instance before its project, the quota row and the log of a saga in the same
-//! batch as what they belong to, an executor once no saga names it.
+//! batch as what they belong to, an executor once no saga names it. Events go in the order of their feed,
+//! whose lock is waited for: whoever publishes or purges holds it for a moment only.
 
 use std::time::Duration;
 
 use crate::batch::{Batch, BatchError, Step};
 use crate::pool::WritePool;
-use crate::query::{executor, instance, project, saga};
+use crate::query::{event_feed, executor, instance, project, saga};
 use crate::types::limits::{PURGE_ROWS_MAX, RETAIN_DEFAULT};
 
 /// How long is kept what is over.
@@ -23,6 +24,8 @@ pub struct Retention {
     /// Operations that succeeded or failed, with their steps, from when they ended; and processes, from
     /// when they ended.
     pub operations: Duration,
+    /// Events that are published, from when they were recorded.
+    pub events: Duration,
 }
 
 impl Default for Retention {
@@ -30,6 +33,7 @@ impl Default for Retention {
         Self {
             deleted: RETAIN_DEFAULT,
             operations: RETAIN_DEFAULT,
+            events: RETAIN_DEFAULT,
         }
     }
 }
@@ -45,6 +49,8 @@ pub struct Removed {
     pub sagas: u64,
     /// Executors.
     pub executors: u64,
+    /// Events.
+    pub events: u64,
 }
 
 impl Removed {
@@ -69,17 +75,29 @@ pub async fn round(
     let drain = Drain { writes, pause };
     let (deleted, operations) = (retention.deleted, retention.operations);
     drain
-        .all(&mut removed.instances, || instance::purge(deleted))
+        .all(&mut removed.instances, || one(instance::purge(deleted)))
         .await?;
     drain
-        .all(&mut removed.projects, || project::purge(deleted))
+        .all(&mut removed.projects, || one(project::purge(deleted)))
         .await?;
     drain
-        .all(&mut removed.sagas, || saga::purge(operations))
+        .all(&mut removed.sagas, || one(saga::purge(operations)))
         .await?;
     drain
-        .all(&mut removed.executors, || executor::purge(operations))
+        .all(&mut removed.executors, || one(executor::purge(operations)))
+        .await?;
+    drain
+        .all(&mut removed.events, || {
+            let lock = Batch::new().step(event_feed::lock());
+            let purge = lock.step(event_feed::purge(retention.events));
+            purge.map(|(_, count)| count)
+        })
         .await
+}
+
+/// A batch of one step.
+fn one(step: Step<u64>) -> Batch<u64> {
+    Batch::new().step(step).map(|(count,)| count)
 }
 
 struct Drain<'a> {
@@ -89,9 +107,13 @@ struct Drain<'a> {
 
 impl Drain<'_> {
     /// One batch after the other, until one finds fewer rows than it may remove.
-    async fn all(&self, removed: &mut u64, step: impl Fn() -> Step<u64>) -> Result<(), BatchError> {
+    async fn all(
+        &self,
+        removed: &mut u64,
+        batch: impl Fn() -> Batch<u64>,
+    ) -> Result<(), BatchError> {
         loop {
-            let (count,) = Batch::new().step(step()).commit(self.writes).await?;
+            let count = batch().commit(self.writes).await?;
             *removed += count;
             if count < PURGE_ROWS_MAX.unsigned_abs() {
                 return Ok(());

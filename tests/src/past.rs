@@ -4,11 +4,12 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 /// Kinds of rows that a purge removes, with the condition for those made here that carry a mark.
-pub const KINDS: [(&str, &str); 4] = [
+pub const KINDS: [(&str, &str); 5] = [
     ("instance", "description"),
     ("project", "description"),
     ("saga", "request_id"),
     ("executor", "host"),
+    ("event", "resource_name"),
 ];
 
 /// Deleted instances of a project, one millisecond apart, the youngest `age` old.
@@ -24,8 +25,8 @@ FROM (SELECT n, now() - $4::text::interval - n * interval '1 ms' AS t FROM gener
 }
 
 /// So many of each kind that were over `age` ago: projects with their quota rows and one instance each,
-/// operations with a log of four events each, of which every other one failed, and the processes that
-/// ran them.
+/// operations with a log of four events each, of which every other one failed, the processes that
+/// ran them, and published events that follow those that are there.
 pub async fn everything(client: &Client, mark: &str, count: i64, age: &str) {
     let statement = format!(
         "\
@@ -51,6 +52,12 @@ INSERT INTO saga (id, name, definition_hash, params, state, executor_id, generat
 INSERT INTO saga_event (saga_id, node_id, kind, time_recorded)
     SELECT saga, node, kind, t FROM past, generate_series(0, 1) node, (VALUES ('started'), ('succeeded'))
     AS of_node (kind);
+SELECT FROM event_feed FOR UPDATE;
+INSERT INTO event (id, kind, project_id, resource_id, resource_name, resource_generation, operation_id,
+    time_recorded, sequence)
+    SELECT gen_random_uuid(), 'project.deleted', project, project, '{mark}', 4, saga, t,
+    (SELECT last_sequence FROM event_feed) + {count} + 1 - n FROM past;
+UPDATE event_feed SET last_sequence = last_sequence + {count};
 DROP TABLE past; ANALYZE"
     );
     client.batch_execute(&statement).await.unwrap();

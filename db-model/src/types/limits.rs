@@ -102,13 +102,24 @@ pub const PURGE_INTERVAL_MIN: Duration = Duration::from_secs(1);
 pub const PURGE_INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// How many times longer the purge waits at most after rounds that failed.
 pub const PURGE_BACKOFF_MAX: u32 = 16;
-/// How long deleted rows and finished operations are kept, unless told: 7 days.
+/// How long deleted rows, finished operations and events are kept, unless told: 7 days.
 pub const RETAIN_DEFAULT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// The shortest retention that may be configured: an operation outlives by far whoever waits for it or was
-/// told where to look ([`OPERATION_WAIT_MAX`]), every retry of its batches, and the clocks' differences.
+/// told where to look ([`OPERATION_WAIT_MAX`]), every retry of a batch that is known by its event, and the clocks' differences.
 pub const RETAIN_MIN: Duration = Duration::from_secs(60 * 60);
 /// The longest retention that may be configured: ten years of 365.25 days.
 pub const RETAIN_MAX: Duration = Duration::from_secs(10 * 31_557_600);
+
+// The change feed.
+
+/// Events that one batch publishes.
+pub const EVENTS_PUBLISHED_AT_ONCE_MAX: i64 = 500;
+/// How often a process looks for events to publish while there are some.
+pub const PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
+/// The same after a while without any, and while the database is away.
+pub const PUBLISH_INTERVAL_MAX: Duration = Duration::from_secs(1);
+/// Numbers of the feed that one page looks at, whatever its filter lets pass.
+pub const FEED_SCAN_MAX: i64 = 10_000;
 
 // Sessions: set on every connection right after it was authenticated.
 

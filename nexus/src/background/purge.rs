@@ -56,8 +56,9 @@ fn tell(removed: &Removed) {
         projects,
         sagas,
         executors,
+        events,
     } = removed;
-    tracing::info!(instances, projects, sagas, executors, "purged");
+    tracing::info!(instances, projects, sagas, executors, events, "purged");
 }
 
 #[cfg(test)]

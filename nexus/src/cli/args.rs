@@ -129,6 +129,10 @@ pub struct ServerArgs {
     #[arg(long, env = "NEXUS_RETAIN_OPERATIONS", default_value_t = RETAIN_DEFAULT.into(),
         value_name = "DURATION", value_parser = retention)]
     pub retain_operations: humantime::Duration,
+    /// How long events are kept; a reader that comes from further back is told so.
+    #[arg(long, env = "NEXUS_RETAIN_EVENTS", default_value_t = RETAIN_DEFAULT.into(),
+        value_name = "DURATION", value_parser = retention)]
+    pub retain_events: humantime::Duration,
     /// How often what was kept for long enough is removed.
     #[arg(long, env = "NEXUS_PURGE_INTERVAL", default_value_t = PURGE_INTERVAL_DEFAULT.into(),
         value_name = "DURATION", value_parser = purge_interval)]
@@ -159,6 +163,7 @@ impl ServerArgs {
             retention: Retention {
                 deleted: *self.retain_deleted,
                 operations: *self.retain_operations,
+                events: *self.retain_events,
             },
             purge_interval: *self.purge_interval,
         }

@@ -176,6 +176,10 @@ mod tests {
                 ["must be from 1h to 10years, such as 7days", "59min"],
             ),
             (
+                ["--retain-events", "0"],
+                ["must be from 1h to 10years", "--retain-events"],
+            ),
+            (
                 ["--retain-deleted", "11years"],
                 ["must be from 1h to 10years", "11years"],
             ),

@@ -12,6 +12,7 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 const RETENTION: Retention = Retention {
     deleted: HOUR,
     operations: HOUR,
+    events: HOUR,
 };
 
 async fn round(database: &TestDatabase, retention: &Retention) -> Removed {
@@ -29,6 +30,7 @@ fn of_each(count: u64) -> Removed {
         projects: count,
         sagas: count,
         executors: count,
+        events: count,
     }
 }
 
@@ -97,7 +99,8 @@ async fn ages_are_told_by_the_database_clock_to_the_microsecond() {
         let at = format!("timestamptz '2001-02-03 04:05:06Z' - interval '{age}'");
         let update = format!(
             "UPDATE instance SET time_deleted = {at}; UPDATE project SET time_deleted = {at}; \
-             UPDATE saga SET time_finished = {at}; UPDATE executor SET time_ended = {at}"
+             UPDATE saga SET time_finished = {at}; UPDATE executor SET time_ended = {at}; \
+             UPDATE event SET time_recorded = {at}"
         );
         client.batch_execute(&update).await.unwrap();
         assert_eq!(
@@ -145,6 +148,33 @@ async fn sagas_that_run_or_are_stuck_stay_and_so_do_their_executors() {
     let removed = round(&database, &RETENTION).await;
     assert_eq!((removed.sagas, removed.executors), (3, 3));
     assert_eq!(counts(&database).await[3..], [0, 0, 0]);
+    database.assert_books_balance().await;
+}
+
+#[tokio::test]
+async fn events_go_from_the_beginning_of_the_feed_and_the_feed_says_how_far() {
+    let database = TestDatabase::new().await;
+    let client = database.client().await;
+    past::everything(&client, "old", 4, "1 day").await;
+    let purged = async || {
+        let removed = round(&database, &RETENTION).await.events;
+        let feed = "SELECT purged_sequence FROM event_feed";
+        (removed, database.number(feed).await)
+    };
+    // One that is not published yet, however old; and a clock of the past that has jumped.
+    let change = "INSERT INTO event (id, kind, resource_id, resource_name, resource_generation, time_recorded) \
+                  VALUES (gen_random_uuid(), 'project.created', gen_random_uuid(), 'new', 1, now() - interval '9 days'); \
+                  UPDATE event SET time_recorded = now() WHERE sequence = 3";
+    client.batch_execute(change).await.unwrap();
+    assert_eq!(purged().await, (2, 2));
+    assert_eq!(purged().await, (0, 2));
+    let again = "UPDATE event SET time_recorded = now() - interval '1 day' WHERE sequence = 3";
+    client.batch_execute(again).await.unwrap();
+    assert_eq!(purged().await, (2, 4));
+    assert_eq!(purged().await, (0, 4));
+    let left = "SELECT count(*) FROM event WHERE sequence IS NULL AND resource_name = 'new'";
+    assert_eq!(database.number(left).await, 1);
+    assert_eq!(database.number("SELECT count(*) FROM event").await, 1);
     database.assert_books_balance().await;
 }
 
@@ -209,14 +239,14 @@ async fn rows_that_another_has_locked_are_passed_over_without_a_wait() {
 async fn what_is_old_is_found_by_index() {
     let database = TestDatabase::new().await;
     let client = database.client().await;
-    past::everything(&client, "young", 20_000, "1 minute").await;
     past::everything(&client, "old", 20, "1 day").await;
+    past::everything(&client, "young", 20_000, "1 minute").await;
     let reset = "SELECT pg_stat_reset()";
     client.execute(reset, &[]).await.unwrap();
     assert_eq!(round(&database, &RETENTION).await, of_each(20));
     let unused = "SELECT count(*) FROM pg_stat_user_indexes WHERE idx_scan = 0 AND indexrelname = ANY(ARRAY[\
                   'instance_time_deleted_idx', 'project_time_deleted_idx', 'saga_time_finished_idx', \
-                  'executor_time_ended_idx', 'instance_project_idx'])";
+                  'executor_time_ended_idx', 'instance_project_idx', 'event_sequence_key'])";
     // The server counts a little later.
     database
         .eventually("every index was used", async || {

@@ -3,8 +3,15 @@
 use super::tree::Tree;
 use super::{holds, text};
 
-/// The one migration that may contain PL/pgSQL.
-const GUARDS: &str = "db-model/migrations/00000000000008_guards/";
+/// With what the folders of the migrations end that may contain PL/pgSQL.
+const GUARDS: &str = "_guards";
+
+fn is_guards(place: &str) -> bool {
+    let folder = place.strip_prefix("db-model/migrations/");
+    folder
+        .and_then(|path| path.split('/').next())
+        .is_some_and(|folder| folder.ends_with(GUARDS))
+}
 
 /// What is SQL, with where it begins: migrations without their comments, and the literals of the
 /// sources.
@@ -125,8 +132,10 @@ fn procedures(tree: &Tree) -> Vec<String> {
     };
     statements(tree)
         .into_iter()
-        .filter(|(place, text)| !place.starts_with(GUARDS) && is_procedure(text))
-        .map(|(place, _)| format!("{place}: PL/pgSQL stands in {GUARDS} and nowhere else"))
+        .filter(|(place, text)| !is_guards(place) && is_procedure(text))
+        .map(|(place, _)| {
+            format!("{place}: PL/pgSQL stands in the migrations *{GUARDS} and nowhere else")
+        })
         .collect()
 }
 
