@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::background::publish;
 use crate::config::Config;
 use crate::database::{self, Data, DataError};
 use crate::http::error::chain;
@@ -52,6 +53,9 @@ pub enum ServerError {
     /// Another process counts this one as dead and has taken its operations over.
     #[error("this process has lost its lease and ends: others go on with its operations")]
     Lost,
+    /// The task that publishes events panicked: the process goes instead of living on half.
+    #[error("publishing events ended by itself")]
+    Publishing,
     /// A listener broke.
     #[error("serving HTTP")]
     Serve(#[source] io::Error),
@@ -174,8 +178,11 @@ impl Server {
         let (api, mut api_task) = serve(self.api, router::build(app.clone()));
         let (admin, mut admin_task) = serve(self.admin, admin::build(app.clone()));
 
+        let mut publishing = tokio::spawn(publish::run(app.database().clone()));
+
         let ended = tokio::select! {
             () = shutdown => Ok(()),
+            _ = &mut publishing => Err(ServerError::Publishing),
             () = app.executor().lost() => Err(ServerError::Lost),
             error = broken(&mut api_task) => Err(error),
             error = broken(&mut admin_task) => Err(error),
@@ -203,6 +210,7 @@ impl Server {
                 );
             }
         }
+        publishing.abort();
         admin.shutdown();
         if let Some(watch) = watch {
             watch.abort();
