@@ -40,6 +40,15 @@ async fn write(executor: Executor, project_id: uuid::Uuid, name: String) -> usiz
     changes
 }
 
+/// Sets the fleet's limit again and again.
+async fn set(pools: db_model::Database) -> usize {
+    for _ in 0..ROUNDS {
+        let update = fleet_quota::update(Change::new(), 9, None);
+        update.commit(&pools.writes).await.unwrap();
+    }
+    ROUNDS
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_meets_each_change_once_in_order_beside_writers_and_publishers() {
     let database = TestDatabase::new().await;
@@ -66,12 +75,13 @@ async fn a_reader_meets_each_change_once_in_order_beside_writers_and_publishers(
         }
     };
     let writers = async {
-        let tasks: Vec<_> = (0..WRITERS)
+        let mut tasks: Vec<_> = (0..WRITERS)
             .map(|number| {
                 let executor = executors[number % 2].clone();
                 tokio::spawn(write(executor, project.id, format!("i{number}")))
             })
             .collect();
+        tasks.extend((0..3).map(|_| tokio::spawn(set(database.pools()))));
         let mut changes = 1;
         for task in tasks {
             changes += task.await.unwrap();
