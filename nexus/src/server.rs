@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::background::purge;
+use crate::background::{publish, purge};
 use crate::config::Config;
 use crate::database::{self, Data, DataError};
 use crate::http::error::chain;
@@ -54,6 +54,9 @@ pub enum ServerError {
     /// Another process counts this one as dead and has taken its operations over.
     #[error("this process has lost its lease and ends: others go on with its operations")]
     Lost,
+    /// The task that publishes events panicked: the process goes instead of living on half.
+    #[error("publishing events ended by itself")]
+    Publishing,
     /// A listener broke.
     #[error("serving HTTP")]
     Serve(#[source] io::Error),
@@ -182,9 +185,11 @@ impl Server {
         let writes = app.database().writes.clone();
         let ending = app.ending().clone();
         tokio::spawn(purge::run(writes, retention, purge_interval, ending));
+        let mut publishing = tokio::spawn(publish::run(app.database().clone()));
 
         let ended = tokio::select! {
             () = shutdown => Ok(()),
+            _ = &mut publishing => Err(ServerError::Publishing),
             () = app.executor().lost() => Err(ServerError::Lost),
             error = broken(&mut api_task) => Err(error),
             error = broken(&mut admin_task) => Err(error),
@@ -212,6 +217,7 @@ impl Server {
                 );
             }
         }
+        publishing.abort();
         admin.shutdown();
         if let Some(watch) = watch {
             watch.abort();

@@ -6,6 +6,7 @@
 )]
 
 pub mod database;
+pub mod feed;
 pub mod fixture;
 pub mod folder;
 pub mod history;

@@ -55,8 +55,8 @@ INSERT INTO saga_event (saga_id, node_id, kind, time_recorded)
 SELECT FROM event_feed FOR UPDATE;
 INSERT INTO event (id, kind, project_id, resource_id, resource_name, resource_generation, operation_id,
     time_recorded, sequence)
-    SELECT gen_random_uuid(), 'project.deleted', project, project, '{mark}', 4, saga, t,
-    (SELECT last_sequence FROM event_feed) + {count} + 1 - n FROM past;
+    SELECT gen_random_uuid(), 'project.deleted', project, project, '{mark}', 4,
+    CASE WHEN n % 2 = 1 THEN saga END, t, (SELECT last_sequence FROM event_feed) + {count} + 1 - n FROM past;
 UPDATE event_feed SET last_sequence = last_sequence + {count};
 DROP TABLE past; ANALYZE"
     );

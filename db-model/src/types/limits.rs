@@ -118,6 +118,8 @@ pub const EVENTS_PUBLISHED_AT_ONCE_MAX: i64 = 500;
 pub const PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
 /// The same after a while without any, and while the database is away.
 pub const PUBLISH_INTERVAL_MAX: Duration = Duration::from_secs(1);
+/// The greatest number of the feed: 2^53, up to which every JSON reader keeps whole numbers exact.
+pub const FEED_SEQUENCE_MAX: i64 = 1 << 53;
 /// Numbers of the feed that one page looks at, whatever its filter lets pass.
 pub const FEED_SCAN_MAX: i64 = 10_000;
 

@@ -4,6 +4,7 @@
 mod batch;
 mod connection_lost;
 mod contention;
+mod hooks;
 mod late;
 mod purge;
 mod quota;

@@ -145,7 +145,7 @@ async fn each_guard_refuses_by_name_and_with_what_it_read() {
             state(NOBODY, None),
         ),
         (
-            format!("guard_fleet_quota_update(0, 4)"),
+            "guard_fleet_quota_update(0, 4)".to_owned(),
             "generation",
             changed("fleet_quota", FLEET, 4, 5),
         ),
@@ -228,7 +228,7 @@ async fn a_fleet_without_its_row_is_said_so() {
     let client = database.client().await;
     for call in [
         "guard_fleet_quota_charge(0, 1)".to_owned(),
-        format!("guard_fleet_quota_update(0, NULL)"),
+        "guard_fleet_quota_update(0, NULL)".to_owned(),
     ] {
         client
             .batch_execute("BEGIN; DELETE FROM fleet_quota")
@@ -260,7 +260,7 @@ async fn a_step_that_did_what_it_had_to_passes() {
         (format!("guard_instance_name(1, '{OPEN}', 'two')"), 1),
         (format!("guard_project_state(1, '{NOBODY}', 1)"), 1),
         (format!("guard_instance_state(1, '{NOBODY}', 1)"), 1),
-        (format!("guard_fleet_quota_update(1, 1)"), 1),
+        ("guard_fleet_quota_update(1, 1)".to_owned(), 1),
         (format!("guard_project_quota_update(1, '{NOBODY}', 1)"), 1),
     ] {
         assert_eq!(

@@ -3,6 +3,7 @@
 mod catalog;
 mod connect;
 mod embedded;
+mod feed;
 mod flight;
 mod guards;
 mod lost;
