@@ -95,10 +95,11 @@ impl Follower {
         }
     }
 
-    /// Each number once, in order, from the first.
-    pub fn assert_whole(&self) {
+    /// Each number once, in order, from the first that was not `purged`.
+    pub fn assert_whole(&self, purged: usize) {
         let numbers: Vec<_> = self.events.iter().map(|e| e["sequence"].clone()).collect();
-        let whole: Vec<_> = (1..=numbers.len()).map(Value::from).collect();
+        let whole = (1..=numbers.len()).map(|number| Value::from(purged + number));
+        let whole: Vec<_> = whole.collect();
         assert_eq!(numbers, whole);
     }
 }

@@ -115,7 +115,7 @@ async fn c13_an_event_of_a_process_that_died_before_it_was_published_is_told_onc
     follower.reads(&third.api(), 3).await;
     feed::published(&database.client().await).await;
     assert!(!follower.page(&second.api(), 100).await);
-    follower.assert_whole();
+    follower.assert_whole(0);
     let names: Vec<_> = follower
         .events
         .iter()
