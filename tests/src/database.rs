@@ -14,7 +14,7 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::proxy::Proxy;
-use crate::server;
+use crate::{feed, server};
 
 /// The lock under which one process at a time makes the template.
 const TEMPLATE_LOCK: i64 = 0x7465_6d70_6c61_7465;
@@ -137,8 +137,9 @@ impl TestDatabase {
             .get(0)
     }
 
-    /// What holds after every test: counters equal rows, no orphan, no undo that failed, no transaction
-    /// or advisory lock left open, and nothing left in a session that was handed out again.
+    /// What holds after every test: counters equal rows, no orphan, no undo that failed, a feed that
+    /// tells each change once, no transaction or advisory lock left open, and nothing left in a session
+    /// that was handed out again.
     pub async fn assert_books_balance(&self) {
         let pools = self.pools();
         let report = books::check(&pools.writes).await.unwrap();
@@ -147,6 +148,7 @@ impl TestDatabase {
             .number("SELECT count(*) FROM saga WHERE state = 'stuck'")
             .await;
         assert_eq!(stuck, 0, "sagas are stuck");
+        feed::assert_true(&self.client().await).await;
         let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
                     AND state LIKE 'idle in transaction%'";
         self.eventually("no transaction is open", async || {

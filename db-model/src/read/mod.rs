@@ -3,6 +3,7 @@
 //! Every query is read with `load`: `first` and `get_result` drop the stream after one row, and an
 //! error behind it with it.
 
+pub mod event;
 pub mod instance;
 pub mod page;
 pub mod project;

@@ -9,6 +9,7 @@ mod cut;
 mod effects;
 mod hooks;
 mod late;
+mod purge;
 mod quota;
 mod recovery;
 mod restart;
@@ -152,7 +153,7 @@ async fn set_instances_limit(writes: &WritePool, project_id: Uuid, limit: i64) {
         ..project_quota::LimitsUpdate::default()
     };
     let change = db_model::query::Change::new();
-    let update = Batch::new().step(project_quota::update(change, project_id, limits, None));
+    let update = project_quota::update(change, project_id, limits, None);
     update.commit(writes).await.unwrap();
 }
 

@@ -3,12 +3,14 @@
 mod catalog;
 mod connect;
 mod embedded;
+mod feed;
 mod flight;
 mod guards;
 mod lost;
 mod migrate;
 mod pool;
 mod private;
+mod purge;
 mod schema;
 
 use db_model::batch::flight::{Answer, Bind, Flight, FlightError, Query};

@@ -2,6 +2,7 @@
 
 mod commands;
 mod logs;
+mod purge;
 mod quota;
 mod start;
 mod stop;
