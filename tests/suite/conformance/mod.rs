@@ -4,7 +4,7 @@
 mod batch;
 mod connection_lost;
 mod contention;
-mod hooks;
+mod durable;
 mod late;
 mod quota;
 mod recovery;
