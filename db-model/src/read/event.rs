@@ -111,8 +111,10 @@ pub async fn list(
 /// [`ReadError`], when the database gives no answer.
 pub async fn is_unpublished(pool: &ReadPool) -> Result<bool, ReadError> {
     let mut connection = pool.get().await?;
+    // In the order of the index of the unpublished, so that no other way is taken through a big table.
     let rows: Vec<Uuid> = event::table
         .filter(event::sequence.is_null())
+        .order((event::time_recorded, event::id))
         .select(event::id)
         .limit(1)
         .load(&mut connection)

@@ -6,6 +6,7 @@ mod compose;
 mod connection_lost;
 mod contention;
 mod cut;
+mod durable;
 mod effects;
 mod hooks;
 mod late;
