@@ -14,6 +14,7 @@ pub use options::ConnectOptions;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 pub(crate) use stream::{Shared, Wire};
 use tls::Lend;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -244,24 +245,26 @@ where
     })
 }
 
+/// The times that are set on every session.
+pub(crate) const SESSION_TIMES: [(&str, Duration); 4] = [
+    ("statement_timeout", limits::STATEMENT_TIMEOUT),
+    ("lock_timeout", limits::LOCK_TIMEOUT),
+    (
+        "idle_in_transaction_session_timeout",
+        limits::IDLE_IN_TRANSACTION_TIMEOUT,
+    ),
+    (
+        "client_connection_check_interval",
+        limits::CLIENT_CHECK_INTERVAL,
+    ),
+];
+
 /// The settings of a session, and a question about it that is asked before the last setting takes effect.
 fn session_sql(access: Access) -> String {
-    let settings = [
-        ("statement_timeout", limits::STATEMENT_TIMEOUT),
-        ("lock_timeout", limits::LOCK_TIMEOUT),
-        (
-            "idle_in_transaction_session_timeout",
-            limits::IDLE_IN_TRANSACTION_TIMEOUT,
-        ),
-        (
-            "client_connection_check_interval",
-            limits::CLIENT_CHECK_INTERVAL,
-        ),
-    ];
     let mut sql = String::from(
         "select pg_backend_pid(), current_setting('transaction_read_only'); set timezone = 'UTC'",
     );
-    for (name, value) in settings {
+    for (name, value) in SESSION_TIMES {
         sql.push_str(&format!("; set {name} = {}", value.as_millis()));
     }
     if access == Access::ReadOnly {

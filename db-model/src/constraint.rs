@@ -90,3 +90,17 @@ pub enum Refusal {
         found: i64,
     },
 }
+
+impl Refusal {
+    /// Whether the same batch would be refused at any later time too: ids and generations never come
+    /// back, while a name, a share of a quota or a state may.
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            Self::NotFound { .. } | Self::Changed { .. } => true,
+            Self::QuotaExceeded { .. }
+            | Self::NameTaken { .. }
+            | Self::NotEmpty { .. }
+            | Self::WrongState { .. } => false,
+        }
+    }
+}

@@ -10,10 +10,12 @@ pub mod constraint;
 pub mod database;
 pub mod effect;
 pub mod embedded;
+pub mod feed;
 pub mod metrics;
 pub mod migrate;
 pub mod model;
 pub mod pool;
+pub mod purge;
 pub mod query;
 pub mod read;
 #[expect(missing_docs, reason = "Diesel's macros write no documentation")]

@@ -23,6 +23,8 @@ pub const SAGAS_RUNNING: &str = "nexus_sagas_running";
 pub const POOL_SLOTS: &str = "nexus_pool_slots";
 /// Sessions of a pool that nobody uses (`pool`).
 pub const POOL_SLOTS_IDLE: &str = "nexus_pool_slots_idle";
+/// Sessions that were ended because something was left in them (`pool`).
+pub const POOL_SESSIONS_SOILED: &str = "nexus_pool_sessions_soiled_total";
 
 /// A metric as it is shown.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +68,10 @@ pub const COUNTERS: &[Metric] = &[
     Metric {
         name: SAGAS,
         help: "Sagas by how they ended in this process",
+    },
+    Metric {
+        name: POOL_SESSIONS_SOILED,
+        help: "Sessions that were ended because something was left in them",
     },
 ];
 

@@ -97,6 +97,7 @@ pub async fn run(options: &ConnectOptions, fleet_projects: i64) -> Result<(), Mi
         write_size: 1,
         read_size: 1,
         wait: CONNECT_TIMEOUT,
+        audit: false,
     };
     let pool = WritePool::new(options.clone(), &one);
     let ensure = query::fleet_quota::ensure(Change::new(), fleet_projects);

@@ -2,11 +2,16 @@
 //!
 //! bb8 bounds how many sessions there are and hands out slots; what is in a slot is looked at, thrown away and
 //! replaced here, at checkout, so that whoever waits hears the true reason when the database is away.
+//!
+//! A session that is not known to be as it was opened is ended and never mended.
+
+mod audit;
 
 use crate::batch::flight::{Flight, ServerError};
 use crate::connect::{self, Access, ConnectError, ConnectOptions, Shared};
 use crate::effect::{self, EffectInTransaction};
 use crate::types::limits;
+use audit::AuditError;
 use bb8::ManageConnection;
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection};
 use std::convert::Infallible;
@@ -14,6 +19,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -27,6 +33,9 @@ pub struct PoolOptions {
     pub read_size: u32,
     /// Longest wait for a session, connecting included.
     pub wait: Duration,
+    /// Whether the server is asked, each time a session is handed out again, what its last user has left in it; one
+    /// round trip each. Tests do. Otherwise the texts of what it was sent have to tell.
+    pub audit: bool,
 }
 
 /// Why a pool gave no session.
@@ -50,6 +59,8 @@ pub struct PoolState {
     pub slots: u32,
     /// Slots that nobody holds.
     pub idle: u32,
+    /// Sessions that were ended because an audit found something in them. Each is a bug.
+    pub soiled: u64,
 }
 
 /// The pool of sessions that write.
@@ -60,7 +71,7 @@ impl WritePool {
     /// A pool that connects when it is asked for the first session. Must be called on a Tokio runtime.
     #[must_use]
     pub fn new(options: ConnectOptions, pool: &PoolOptions) -> Self {
-        Self(Pool::new(options, pool.write_size, pool.wait))
+        Self(Pool::new(options, pool.write_size, pool))
     }
 
     /// A session that is clean and whose server has not hung up, connecting if need be.
@@ -75,6 +86,12 @@ impl WritePool {
     #[must_use]
     pub fn state(&self) -> PoolState {
         self.0.state()
+    }
+
+    /// Where [`PoolState::soiled`] is counted, also after the pool is gone.
+    #[must_use]
+    pub fn soiled(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.0.soiled)
     }
 }
 
@@ -104,7 +121,7 @@ impl ReadPool {
     /// A pool that connects when it is asked for the first session. Must be called on a Tokio runtime.
     #[must_use]
     pub fn new(options: ConnectOptions, pool: &PoolOptions) -> Self {
-        Self(Pool::new(options, pool.read_size, pool.wait))
+        Self(Pool::new(options, pool.read_size, pool))
     }
 
     /// A session that is idle, without an open transaction, and whose server has not hung up.
@@ -122,6 +139,12 @@ impl ReadPool {
     #[must_use]
     pub fn state(&self) -> PoolState {
         self.0.state()
+    }
+
+    /// Where [`PoolState::soiled`] is counted, also after the pool is gone.
+    #[must_use]
+    pub fn soiled(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.0.soiled)
     }
 }
 
@@ -162,6 +185,9 @@ trait Link: Send + 'static {
 
     /// The same, looking at what has happened since; without asking the server if that can be helped.
     fn check(&mut self) -> impl Future<Output = bool> + Send;
+
+    /// Asks the server what is left in it: nothing, if it is as it was opened.
+    fn audit(&mut self) -> impl Future<Output = Result<String, AuditError>> + Send;
 }
 
 impl Link for Flight {
@@ -170,11 +196,15 @@ impl Link for Flight {
     }
 
     fn is_reusable(&self) -> bool {
-        self.is_clean()
+        self.is_clean() && self.is_unchanged()
     }
 
     async fn check(&mut self) -> bool {
         Self::check(self).await
+    }
+
+    async fn audit(&mut self) -> Result<String, AuditError> {
+        audit::of_flight(self).await
     }
 }
 
@@ -195,11 +225,14 @@ impl Link for Reader {
             }
         });
         match AsyncPgConnection::try_from(opened.client).await {
-            Ok(session) => Ok(Self {
-                session,
-                shared: opened.shared,
-                driver,
-            }),
+            Ok(session) => {
+                opened.shared.settle();
+                Ok(Self {
+                    session,
+                    shared: opened.shared,
+                    driver,
+                })
+            }
             Err(error) => {
                 tracing::debug!(%error, "a reading session could not be set up");
                 Err(ConnectError::Protocol(
@@ -211,7 +244,9 @@ impl Link for Reader {
 
     /// A request without its answer is no harm yet: tokio-postgres closes statements behind its user's back.
     fn is_reusable(&self) -> bool {
-        !self.driver.is_finished() && (self.shared.is_idle() || !self.shared.is_answered())
+        !self.driver.is_finished()
+            && self.shared.is_unchanged()
+            && (self.shared.is_idle() || !self.shared.is_answered())
     }
 
     async fn check(&mut self) -> bool {
@@ -223,6 +258,10 @@ impl Link for Reader {
             return self.session.batch_execute("").await.is_ok() && self.shared.is_idle();
         }
         !self.driver.is_finished() && self.shared.is_idle()
+    }
+
+    async fn audit(&mut self) -> Result<String, AuditError> {
+        audit::of_reader(&mut self.session).await
     }
 }
 
@@ -250,6 +289,8 @@ struct Pool<L: Link> {
     slots: bb8::Pool<Slots<L>>,
     options: ConnectOptions,
     wait: Duration,
+    audit: bool,
+    soiled: Arc<AtomicU64>,
 }
 
 impl<L: Link> Clone for Pool<L> {
@@ -258,6 +299,8 @@ impl<L: Link> Clone for Pool<L> {
             slots: self.slots.clone(),
             options: self.options.clone(),
             wait: self.wait,
+            audit: self.audit,
+            soiled: Arc::clone(&self.soiled),
         }
     }
 }
@@ -272,18 +315,20 @@ impl<L: Link> std::fmt::Debug for Pool<L> {
 }
 
 impl<L: Link> Pool<L> {
-    fn new(options: ConnectOptions, size: u32, wait: Duration) -> Self {
+    fn new(options: ConnectOptions, size: u32, pool: &PoolOptions) -> Self {
         let slots = bb8::Pool::builder()
             .max_size(size.max(1))
             .test_on_check_out(false)
             .max_lifetime(limits::CONNECTION_AGE_MAX)
             .idle_timeout(limits::CONNECTION_IDLE_MAX)
-            .connection_timeout(wait.max(Duration::from_millis(1)))
+            .connection_timeout(pool.wait.max(Duration::from_millis(1)))
             .build_unchecked(Slots(PhantomData));
         Self {
             slots,
             options,
-            wait,
+            wait: pool.wait,
+            audit: pool.audit,
+            soiled: Arc::default(),
         }
     }
 
@@ -296,7 +341,7 @@ impl<L: Link> Pool<L> {
             .await
             .map_err(|_timed_out| PoolError::Exhausted)?;
         let alive = match slot.as_mut() {
-            Some(link) => timeout_at(until, link.check()).await.unwrap_or(false),
+            Some(link) => timeout_at(until, self.check(link)).await.unwrap_or(false),
             None => false,
         };
         if !alive {
@@ -305,6 +350,31 @@ impl<L: Link> Pool<L> {
             *slot = Some(self.connect(until).await?);
         }
         Ok(Pooled(slot))
+    }
+
+    /// Whether a session of an earlier user may be handed out.
+    async fn check(&self, link: &mut L) -> bool {
+        if !link.check().await {
+            return false;
+        }
+        if !self.audit {
+            return true;
+        }
+        match link.audit().await {
+            Ok(left) if left.is_empty() => true,
+            Ok(left) => {
+                self.soiled.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(
+                    left,
+                    "a session came back with more than it had; it is ended"
+                );
+                false
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a session cannot be audited; it is ended");
+                false
+            }
+        }
     }
 
     /// Connects, again and again while the database is only away.
@@ -329,6 +399,7 @@ impl<L: Link> Pool<L> {
         PoolState {
             slots: state.connections,
             idle: state.idle_connections,
+            soiled: self.soiled.load(Ordering::Relaxed),
         }
     }
 }

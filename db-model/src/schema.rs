@@ -106,6 +106,30 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    event (id) {
+        id -> Uuid,
+        kind -> Text,
+        project_id -> Nullable<Uuid>,
+        resource_id -> Uuid,
+        resource_name -> Text,
+        resource_generation -> BigInt,
+        operation_id -> Nullable<Uuid>,
+        time_recorded -> Timestamptz,
+        sequence -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    event_feed (id) {
+        id -> Uuid,
+        last_sequence -> BigInt,
+        purged_sequence -> BigInt,
+        time_created -> Timestamptz,
+        time_modified -> Timestamptz,
+    }
+}
+
 diesel::joinable!(project_quota -> project (project_id));
 diesel::joinable!(instance -> project (project_id));
 diesel::allow_tables_to_appear_in_same_query!(
@@ -116,4 +140,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     executor,
     saga,
     saga_event,
+    event,
+    event_feed,
 );

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use db_model::model::ProjectLimits;
+use db_model::purge::Retention;
 use db_model::types::limits::{
     DRAIN_GRACE, FLEET_PROJECTS_DEFAULT, PROJECT_INSTANCES_DEFAULT, PROJECT_MEMORY_BYTES_DEFAULT,
-    PROJECT_VCPUS_DEFAULT, READ_POOL_SIZE_DEFAULT, SAGAS_RUNNING_MAX, WRITE_POOL_SIZE_DEFAULT,
+    PROJECT_VCPUS_DEFAULT, PURGE_INTERVAL_DEFAULT, READ_POOL_SIZE_DEFAULT, SAGAS_RUNNING_MAX,
+    WRITE_POOL_SIZE_DEFAULT,
 };
 
 /// Where the data is.
@@ -54,6 +56,10 @@ pub struct Config {
     pub sagas_running_max: usize,
     /// How long a shutdown waits for what runs.
     pub drain_grace: Duration,
+    /// How long is kept what is over.
+    pub retention: Retention,
+    /// How often it is looked for what need not be kept any more.
+    pub purge_interval: Duration,
 }
 
 impl Default for Config {
@@ -70,6 +76,8 @@ impl Default for Config {
             },
             sagas_running_max: SAGAS_RUNNING_MAX,
             drain_grace: DRAIN_GRACE,
+            retention: Retention::default(),
+            purge_interval: PURGE_INTERVAL_DEFAULT,
         }
     }
 }

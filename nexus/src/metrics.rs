@@ -2,7 +2,9 @@
 
 use std::sync::OnceLock;
 
-use db_model::metrics::{COUNTERS, GAUGES, POOL_SLOTS, POOL_SLOTS_IDLE, SAGAS_RUNNING};
+use db_model::metrics::{
+    COUNTERS, GAUGES, POOL_SESSIONS_SOILED, POOL_SLOTS, POOL_SLOTS_IDLE, SAGAS_RUNNING,
+};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 
 use crate::app::App;
@@ -55,6 +57,7 @@ pub fn render(app: &App) -> String {
     for (pool, state) in pools {
         metrics::gauge!(POOL_SLOTS, "pool" => pool).set(state.slots);
         metrics::gauge!(POOL_SLOTS_IDLE, "pool" => pool).set(state.idle);
+        metrics::counter!(POOL_SESSIONS_SOILED, "pool" => pool).absolute(state.soiled);
     }
     let running = u32::try_from(app.executor().running()).unwrap_or(u32::MAX);
     metrics::gauge!(SAGAS_RUNNING).set(running);

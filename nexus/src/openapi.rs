@@ -26,6 +26,7 @@ use crate::router;
         (name = "instances", description = "What projects have."),
         (name = "quotas", description = "Limits, and what is used of them."),
         (name = "operations", description = "Changes of more than one step, how they stand and how they ended."),
+        (name = "events", description = "What happened to projects, instances and quotas, to follow along."),
         (name = "service", description = "The service itself."),
     ),
     components(schemas(Problem, Operation)),
@@ -84,7 +85,7 @@ fn share_components(components: &mut Value) {
 /// The kinds of operations are those that the registry has.
 fn name_kinds(operation: &mut Value) {
     for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
-        if parameter["in"] == "query" && parameter["name"] == "kind" {
+        if parameter["name"] == "kind" && parameter["schema"]["enum"].is_null() {
             parameter["schema"]["enum"] = json!(sagas::registry::names());
         }
     }

@@ -9,7 +9,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::app::App;
 use crate::endpoint::{
-    fleet_instance, fleet_quota, instance, operation, project, project_quota, version,
+    event, fleet_instance, fleet_quota, instance, operation, project, project_quota, version,
 };
 use crate::http::edge;
 use crate::openapi;
@@ -33,6 +33,7 @@ pub fn routes() -> OpenApiRouter<App> {
         ))
         .routes(routes!(operation::list::list))
         .routes(routes!(operation::view::view))
+        .routes(routes!(event::list::list))
         .routes(routes!(version::view::view))
 }
 

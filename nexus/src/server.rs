@@ -12,11 +12,13 @@ use axum_server::Handle;
 use db_model::Database;
 use db_model::migrate::{self, MigrateError};
 use db_model::pool::PoolOptions;
+use db_model::purge::Retention;
 use sagas::{Executor, ExecutorOptions, StartError};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::background::{publish, purge};
 use crate::config::Config;
 use crate::database::{self, Data, DataError};
 use crate::http::error::chain;
@@ -52,6 +54,9 @@ pub enum ServerError {
     /// Another process counts this one as dead and has taken its operations over.
     #[error("this process has lost its lease and ends: others go on with its operations")]
     Lost,
+    /// The task that publishes events panicked: the process goes instead of living on half.
+    #[error("publishing events ended by itself")]
+    Publishing,
     /// A listener broke.
     #[error("serving HTTP")]
     Serve(#[source] io::Error),
@@ -66,6 +71,8 @@ pub struct Server {
     data: Data,
     app: App,
     drain_grace: Duration,
+    retention: Retention,
+    purge_interval: Duration,
 }
 
 /// Starts a server, tells where it is, and runs it until `shutdown`.
@@ -90,18 +97,17 @@ impl Server {
         let (admin, admin_address) = listen(config.admin_listen)?;
         let data = database::open(&config.database).await?;
         match start_app(&config, &data).await {
-            Ok(app) => {
-                let drain_grace = config.drain_grace;
-                Ok(Self {
-                    api,
-                    admin,
-                    api_address,
-                    admin_address,
-                    data,
-                    app,
-                    drain_grace,
-                })
-            }
+            Ok(app) => Ok(Self {
+                api,
+                admin,
+                api_address,
+                admin_address,
+                data,
+                app,
+                drain_grace: config.drain_grace,
+                retention: config.retention,
+                purge_interval: config.purge_interval,
+            }),
             Err(error) => {
                 // The first error says more than one of giving up.
                 if let Err(close) = data.close().await {
@@ -166,6 +172,8 @@ impl Server {
             data,
             app,
             drain_grace,
+            retention,
+            purge_interval,
             ..
         } = self;
         let watch = data
@@ -176,8 +184,14 @@ impl Server {
         let (api, mut api_task) = serve(self.api, router::build(app.clone()));
         let (admin, mut admin_task) = serve(self.admin, admin::build(app.clone()));
 
+        let writes = app.database().writes.clone();
+        let ending = app.ending().clone();
+        tokio::spawn(purge::run(writes, retention, purge_interval, ending));
+        let mut publishing = tokio::spawn(publish::run(app.database().clone()));
+
         let ended = tokio::select! {
             () = shutdown => Ok(()),
+            _ = &mut publishing => Err(ServerError::Publishing),
             () = app.executor().lost() => Err(ServerError::Lost),
             error = broken(&mut api_task) => Err(error),
             error = broken(&mut admin_task) => Err(error),
@@ -205,6 +219,7 @@ impl Server {
                 );
             }
         }
+        publishing.abort();
         admin.shutdown();
         upkeep.abort();
         if let Some(watch) = watch {
@@ -231,6 +246,7 @@ async fn start_app(config: &Config, data: &Data) -> Result<App, ServerError> {
         write_size: config.database.write_pool_size,
         read_size: config.database.read_pool_size,
         wait: POOL_WAIT,
+        audit: false,
     };
     let database = Database::new(data.connect.clone(), &pools, Uuid::now_v7());
     let options = ExecutorOptions {

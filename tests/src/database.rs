@@ -1,23 +1,34 @@
 //! A database per test, copied from a template that has the schema.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use db_model::connect::{self, ConnectOptions};
 use db_model::pool::PoolOptions;
+use db_model::query::executor::session_name;
 use db_model::{Database, books, migrate};
 use tokio::sync::OnceCell;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::proxy::Proxy;
-use crate::server;
+use crate::{feed, server};
 
 /// The lock under which one process at a time makes the template.
 const TEMPLATE_LOCK: i64 = 0x7465_6d70_6c61_7465;
 
 /// How many projects the template's fleet may hold.
 pub const FLEET_PROJECTS: i64 = 1_000;
+
+/// The pools of one process.
+const POOLS: PoolOptions = PoolOptions {
+    write_size: 8,
+    read_size: 4,
+    wait: Duration::from_secs(10),
+    audit: false,
+};
 
 static TEMPLATE: OnceCell<String> = OnceCell::const_new();
 static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -28,6 +39,8 @@ pub struct TestDatabase {
     options: ConnectOptions,
     name: String,
     balanced: AtomicBool,
+    /// What the audits of its pools found.
+    soiled: Mutex<Vec<Arc<AtomicU64>>>,
 }
 
 impl TestDatabase {
@@ -57,6 +70,7 @@ impl TestDatabase {
             options: admin.with_database(&name),
             name,
             balanced: AtomicBool::new(false),
+            soiled: Mutex::default(),
         }
     }
 
@@ -75,19 +89,26 @@ impl TestDatabase {
         &self.name
     }
 
-    /// The pools of a new process on it.
+    /// The pools of a new process on it. What a session has left in it when it is handed out again
+    /// fails the test.
     pub fn pools(&self) -> Database {
-        self.pools_with(self.options())
+        let pools = PoolOptions {
+            audit: true,
+            ..POOLS
+        };
+        let pools = Database::new(self.options(), &pools, Uuid::now_v7());
+        let counts = [
+            pools.writes.soiled(),
+            pools.reads.soiled(),
+            pools.lease.soiled(),
+        ];
+        self.soiled.lock().unwrap().extend(counts);
+        pools
     }
 
-    /// The same by another way, such as through a proxy.
+    /// The same by another way, such as through a proxy, and without a question more on the wire.
     pub fn pools_with(&self, options: ConnectOptions) -> Database {
-        let pools = PoolOptions {
-            write_size: 8,
-            read_size: 4,
-            wait: Duration::from_secs(10),
-        };
-        Database::new(options, &pools, Uuid::now_v7())
+        Database::new(options, &POOLS, Uuid::now_v7())
     }
 
     /// A proxy before it.
@@ -116,8 +137,9 @@ impl TestDatabase {
             .get(0)
     }
 
-    /// What holds after every test: counters equal rows, no orphan, no undo that failed, and no
-    /// transaction or advisory lock left open.
+    /// What holds after every test: counters equal rows, no orphan, no undo that failed, a feed that
+    /// tells each change once, no transaction or advisory lock left open, and nothing left in a session
+    /// that was handed out again.
     pub async fn assert_books_balance(&self) {
         let pools = self.pools();
         let report = books::check(&pools.writes).await.unwrap();
@@ -126,6 +148,7 @@ impl TestDatabase {
             .number("SELECT count(*) FROM saga WHERE state = 'stuck'")
             .await;
         assert_eq!(stuck, 0, "sagas are stuck");
+        feed::assert_true(&self.client().await).await;
         let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
                     AND state LIKE 'idle in transaction%'";
         self.eventually("no transaction is open", async || {
@@ -135,7 +158,74 @@ impl TestDatabase {
         let locks = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database \
                      WHERE l.locktype = 'advisory' AND d.datname = current_database()";
         assert_eq!(self.number(locks).await, 0, "advisory locks are held");
+        let soiled = self.soiled.lock().unwrap();
+        let soiled: u64 = soiled
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed))
+            .sum();
+        assert_eq!(
+            soiled, 0,
+            "sessions went from hand to hand with something in them"
+        );
         self.balanced.store(true, Ordering::Relaxed);
+    }
+
+    /// What holds once nobody does anything: the pools' sessions are those that the pools hold, all of
+    /// them idle and there are no others of any pool; no session has a transaction open; no lock is held.
+    /// `pools` are all that live on this database.
+    pub async fn assert_database_quiet(&self, pools: &[&Database]) {
+        let client = self.client().await;
+        let idle = || {
+            pools.iter().all(|pools| {
+                let states = [
+                    pools.writes.state(),
+                    pools.reads.state(),
+                    pools.lease.state(),
+                ];
+                states.iter().all(|state| state.slots == state.idle)
+            })
+        };
+        self.eventually("every session is back in its pool", async || idle())
+            .await;
+        let sessions = async || -> BTreeMap<String, i64> {
+            let select = "SELECT application_name, count(*) FROM pg_stat_activity \
+                          WHERE datname = current_database() AND application_name LIKE 'nexus/%' \
+                          GROUP BY application_name";
+            let rows = client.query(select, &[]).await.unwrap();
+            rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+        };
+        // A slot whose session was lost keeps its place, so there may be fewer sessions than slots.
+        let slots: BTreeMap<String, i64> = pools
+            .iter()
+            .map(|pools| {
+                let slots = pools.writes.state().slots
+                    + pools.reads.state().slots
+                    + pools.lease.state().slots;
+                (session_name(pools.executor_id()), i64::from(slots))
+            })
+            .collect();
+        self.eventually("no session is left that no pool holds", async || {
+            let sessions = sessions().await;
+            let held = |(name, count): (&String, &i64)| {
+                slots.get(name).is_some_and(|slots| count <= slots)
+            };
+            sessions.iter().all(held)
+        })
+        .await;
+        let count = async |what: &str| -> i64 { client.query_one(what, &[]).await.unwrap().get(0) };
+        let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                    AND pid <> pg_backend_pid() AND backend_type = 'client backend' \
+                    AND (state <> 'idle' OR xact_start IS NOT NULL)";
+        self.eventually(
+            "no session is at work or has a transaction open",
+            async || count(open).await == 0,
+        )
+        .await;
+        let locks = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
+                     WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() \
+                     AND a.backend_type = 'client backend'";
+        self.eventually("no lock is held", async || count(locks).await == 0)
+            .await;
     }
 
     /// Waits, for at most [`crate::SOON`], until a condition holds.

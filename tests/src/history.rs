@@ -9,6 +9,7 @@ use db_model::pool::{PoolOptions, WritePool};
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
+use crate::feed::{self, Follower};
 use crate::load::Worker;
 use crate::process;
 
@@ -104,7 +105,8 @@ impl History {
     }
 
     /// Sees that what was acknowledged is there and nothing else is, that each accepted operation
-    /// has ended, that nothing is stuck or doubled, and that the books balance.
+    /// has ended, that nothing is stuck or doubled, that each change is told once,
+    /// and that the books balance.
     pub async fn verify(mut self, api: &str, database_url: &str) {
         let refused: usize = self.seen.iter().map(|seen| seen.refused).sum();
         let failures: usize = self.seen.iter().map(|seen| seen.failures.len()).sum();
@@ -141,6 +143,12 @@ impl History {
             }
         }
         assert!(there.is_empty(), "nobody has made these: {there:?}");
+        feed::published(&database).await;
+        let mut follower = Follower::default();
+        while follower.page(api, 100).await {}
+        let extent = "SELECT purged_sequence FROM event_feed";
+        let purged: i64 = database.query_one(extent, &[]).await.unwrap().get(0);
+        follower.assert_whole(usize::try_from(purged).unwrap());
         assert_balanced(database_url).await;
     }
 
@@ -201,6 +209,7 @@ pub async fn assert_balanced(database_url: &str) {
         write_size: 1,
         read_size: 1,
         wait: Duration::from_secs(10),
+        audit: false,
     };
     let report = books::check(&WritePool::new(options, &one)).await.unwrap();
     assert!(report.balanced(), "the books do not balance: {report:#?}");
@@ -212,4 +221,5 @@ pub async fn assert_balanced(database_url: &str) {
         .unwrap()
         .get(0);
     assert_eq!(stuck, 0, "sagas are stuck");
+    feed::assert_true(&session(database_url).await).await;
 }

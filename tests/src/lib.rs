@@ -7,10 +7,12 @@
 
 pub mod database;
 pub mod fault;
+pub mod feed;
 pub mod fixture;
 pub mod folder;
 pub mod history;
 pub mod load;
+pub mod past;
 pub mod process;
 pub mod proxy;
 pub mod script;

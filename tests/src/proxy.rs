@@ -1,8 +1,13 @@
 //! A proxy between a client and PostgreSQL that understands the messages of both: it counts and records them, and
-//! makes trouble at an exact message, which no firewall can.
+//! makes trouble at an exact message, which no firewall can, or at random from a seed.
 
+mod chaos;
 mod frames;
 mod serve;
+mod verdict;
+
+pub use chaos::Chaos;
+use chaos::{Dice, Fate};
 
 use std::collections::HashMap;
 use std::io;
@@ -19,6 +24,8 @@ use tokio_postgres::config::Host;
 /// What happens to a flight: the messages of the extended protocol up to and with one Sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
+    /// This many messages of the flight reach the server, then both sides are cut.
+    CutAfter(usize),
     /// All but the Sync reaches the server, then both sides are cut.
     CutBeforeSync,
     /// The Sync reaches the server and both sides are cut at once: the server may or may not commit.
@@ -38,6 +45,8 @@ pub struct Rule {
     pub trouble: Trouble,
     /// Only on this connection, counted from 0 in the order of connecting.
     pub connection: Option<usize>,
+    /// Only to this flight, counted from 0 over all connections; see [`Proxy::flights`].
+    pub flight: Option<usize>,
     /// Only to flights with a statement, prepared then or earlier, whose text contains this.
     pub containing: Option<String>,
     /// Let this many flights pass that would have met it.
@@ -52,6 +61,7 @@ impl From<Trouble> for Rule {
         Self {
             trouble,
             connection: None,
+            flight: None,
             containing: None,
             skip: 0,
             times: 1,
@@ -65,6 +75,15 @@ impl Trouble {
     pub fn to(self, text: impl Into<String>) -> Rule {
         Rule {
             containing: Some(text.into()),
+            ..self.into()
+        }
+    }
+
+    /// The flight of this number, see [`Proxy::flights`].
+    #[must_use]
+    pub fn at(self, flight: usize) -> Rule {
+        Rule {
+            flight: Some(flight),
             ..self.into()
         }
     }
@@ -99,14 +118,28 @@ struct Connection {
     texts: Vec<String>,
     /// Messages of the flight under way.
     messages: usize,
+    /// The number of the flight under way.
+    flight: usize,
     /// What the answer that comes next meets.
     reply: Option<Trouble>,
+    dice: Option<Dice>,
+    /// What the flight under way meets by chance.
+    fate: Fate,
+    /// What the answer that comes next meets by chance.
+    answer: Fate,
+    /// Messages of that answer so far.
+    answer_messages: usize,
 }
 
 #[derive(Default)]
 struct State {
     connections: Vec<Connection>,
     rules: Vec<Rule>,
+    /// The seed and what it is for.
+    chaos: Option<(u64, Chaos)>,
+    flights: usize,
+    /// Connections that are open.
+    open: usize,
     troubles: usize,
     delay: Duration,
     refuse: bool,
@@ -208,6 +241,30 @@ impl Proxy {
         self.shared.state().rules.clear();
     }
 
+    /// Makes trouble at random for flights that begin from now on, beside the rules, which go first. The
+    /// same seed gives each connection the same troubles again, flight by flight.
+    pub fn chaos(&self, seed: u64, plan: Chaos) {
+        self.calm();
+        self.shared.state().chaos = Some((seed, plan));
+    }
+
+    /// Ends what [`Proxy::chaos`] began, also for flights under way.
+    pub fn calm(&self) {
+        let mut state = self.shared.state();
+        state.chaos = None;
+        for connection in &mut state.connections {
+            connection.dice = None;
+            connection.fate = Fate::default();
+            connection.answer = Fate::default();
+        }
+    }
+
+    /// How many flights have begun so far, which is the number of the next one.
+    #[must_use]
+    pub fn flights(&self) -> usize {
+        self.shared.state().flights
+    }
+
     /// How many flights met trouble so far.
     #[must_use]
     pub fn troubles(&self) -> usize {
@@ -246,6 +303,12 @@ impl Proxy {
             .wait_for(|count| *count > 0)
             .await
             .expect("`self` keeps the sender");
+    }
+
+    /// How many connections are open now.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.shared.state().open
     }
 
     /// How many connections there have been.

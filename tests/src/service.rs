@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use db_model::Database;
 use nexus::config::Config;
 use nexus::server::Server;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
@@ -22,6 +23,7 @@ pub struct TestService {
     api: String,
     admin: String,
     executor: Executor,
+    pools: Database,
     shutdown: Option<oneshot::Sender<()>>,
     running: JoinHandle<()>,
 }
@@ -92,6 +94,7 @@ impl TestService {
         let api = format!("http://{}", server.api_address());
         let admin = format!("http://{}", server.admin_address());
         let executor = server.app().executor().clone();
+        let pools = server.app().database().clone();
         let (shutdown, told) = oneshot::channel::<()>();
         let running = tokio::spawn(async move {
             let told = async {
@@ -111,6 +114,7 @@ impl TestService {
             api,
             admin,
             executor,
+            pools,
             shutdown: Some(shutdown),
             running,
         }
@@ -129,6 +133,11 @@ impl TestService {
     /// Its executor.
     pub fn executor(&self) -> &Executor {
         &self.executor
+    }
+
+    /// Its pools.
+    pub fn pools(&self) -> &Database {
+        &self.pools
     }
 
     /// A request to be completed.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::error::{BatchError, StepName};
 use super::flight::{Answer, Query};
 use super::hook::{self, Hook};
+use super::part;
 use super::send::{self, Persistence};
 use super::settings::{Isolation, Settings};
 use super::step::{Refusals, SentStep, Step};
@@ -20,10 +21,10 @@ type Decode<T> = Box<dyn FnOnce(&mut Answers) -> Result<T, BatchError> + Send>;
 /// Steps that commit together or not at all; their outputs together are `T`.
 #[must_use = "a batch does nothing until it is committed"]
 pub struct Batch<T> {
-    steps: Vec<SentStep>,
-    settings: Settings,
-    hooks: Vec<Hook>,
-    decode: Decode<T>,
+    pub(super) steps: Vec<SentStep>,
+    pub(super) settings: Settings,
+    pub(super) hooks: Vec<Hook>,
+    pub(super) decode: Decode<T>,
 }
 
 /// The answers of the steps, read in order.
@@ -124,11 +125,19 @@ impl Default for Batch<()> {
 }
 
 impl<A: Send + 'static> Batch<Vec<A>> {
-    /// Many steps of one kind.
+    /// Many steps of one kind, which may share a label: their index tells them apart.
     pub fn all(steps: Vec<Step<A>>) -> Self {
         let (sent, decoders): (Vec<_>, Vec<_>) = steps
             .into_iter()
-            .map(|step| (step.sent, step.decode))
+            .map(|step| {
+                (
+                    SentStep {
+                        many: true,
+                        ..step.sent
+                    },
+                    step.decode,
+                )
+            })
             .unzip();
         let decode = |answers: &mut Answers| {
             decoders
@@ -296,6 +305,7 @@ fn prepare(steps: Vec<SentStep>, settings: Settings) -> Result<Sendable, BatchEr
         );
         return Err(BatchError::Invalid(message));
     }
+    part::check_names(&steps)?;
     let locks = steps.iter().any(|step| step.locks);
     let bytes_max = if locks {
         BATCH_LOCKING_BYTES_MAX
@@ -315,9 +325,9 @@ fn prepare(steps: Vec<SentStep>, settings: Settings) -> Result<Sendable, BatchEr
             label: step.label,
             index,
         };
-        let query = step.query.map_err(|message| {
-            BatchError::Invalid(format!("{name} cannot be rendered: {message}"))
-        })?;
+        let query = step
+            .query
+            .map_err(|message| BatchError::Invalid(format!("{name}: {message}")))?;
         let binds = query.binds.iter().filter_map(|bind| bind.value.as_ref());
         bytes += query.sql.len() + binds.map(bytes::Bytes::len).sum::<usize>();
         sendable.queries.push(query);

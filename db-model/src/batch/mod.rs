@@ -11,10 +11,12 @@ pub mod flight;
 mod get_or_create;
 mod guard;
 mod hook;
+mod part;
 mod send;
 mod settings;
 pub mod sqlstate;
 mod step;
+pub(crate) mod text;
 pub mod transaction;
 
 pub use compose::{Append, Batch};

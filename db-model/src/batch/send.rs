@@ -19,9 +19,10 @@ use crate::types::limits::{
 pub enum Persistence {
     /// When the server asks for it (40001, 40P01), a limited number of times.
     Conflicts,
-    /// Also once its outcome is unknown, until it is known: the batch has a key by which a second run
-    /// does nothing. While nothing of it can have committed, it is as limited as the first. The outcome
-    /// stays unknown when the second run is refused.
+    /// Also once its outcome is unknown, until it is known: the batch has a key, which stands before its
+    /// guards and is never written over, and a second run fails on it. While nothing of it can have
+    /// committed, it is as limited as the first. The outcome stays unknown when the second run is
+    /// refused for a reason that may pass.
     Keyed,
     /// For every reason but a refusal, without end: the batch has a key and must be done.
     Endless,
@@ -84,12 +85,13 @@ async fn send_until_decided(
     }
 }
 
-/// A refusal after a try whose outcome nobody learned does not say what became of that try: its key may
-/// have been written over by another change, and then it is its own effect that is in the way. In a
-/// saga it does say so, for the key comes first and is never written over.
+/// A refusal after a try whose outcome nobody learned says that the try has not committed, for its key
+/// was not met. The try may still be on its way, though, and arrive when the reason has passed: unless
+/// the reason lasts, the outcome is unknown. In a saga nothing can come of it, for the log takes no
+/// success of a node that is recorded as failed.
 fn told(error: BatchError, unknown: bool) -> BatchError {
     match error {
-        BatchError::Refused { .. } if unknown => {
+        BatchError::Refused { ref refusal, .. } if unknown && !refusal.is_lasting() => {
             BatchError::Ambiguous(format!("a reply was lost, and then {error}"))
         }
         error => error,

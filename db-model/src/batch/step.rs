@@ -15,6 +15,7 @@ use diesel::query_dsl::CompatibleType;
 
 use super::flight::{Answer, Bind, Query, ServerError};
 use super::guard::{Guard, Guarded};
+use super::text;
 use crate::constraint::Refusal;
 
 /// One noun's table from a constraint's or guard's name to the domain's refusal. `None` for a name
@@ -36,6 +37,8 @@ pub(super) struct SentStep {
     pub query: Result<Query, String>,
     pub refusals: Refusals,
     pub locks: bool,
+    /// Whether it is one of many of a kind, whose label others may have too.
+    pub many: bool,
 }
 
 impl<T> fmt::Debug for Step<T> {
@@ -99,12 +102,15 @@ impl<T> Step<T> {
         query: &Q,
         decode: impl FnOnce(Answer) -> Result<T, String> + Send + 'static,
     ) -> Self {
-        let query = render(query).map_err(|error| error.to_string());
+        let query = render(query)
+            .map_err(|error| format!("it cannot be rendered: {error}"))
+            .and_then(|query| text::check(&query.sql).map(|()| query));
         let sent = SentStep {
             label,
             query,
             refusals: |_, _| None,
             locks: false,
+            many: false,
         };
         Self {
             sent,

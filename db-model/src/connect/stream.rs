@@ -1,11 +1,13 @@
 //! The byte stream of a session, and lending it to tokio-postgres while that connects.
 //!
 //! The lender follows the framing of both directions. It knows at any time whether every request was answered and
-//! what the last ReadyForQuery said, which tokio-postgres does not tell.
+//! what the last ReadyForQuery said, which tokio-postgres does not tell; and whether a statement was sent that leaves
+//! something behind in the session.
 
 use crate::batch::flight::ServerError;
+use crate::batch::text;
 use crate::types::limits;
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use postgres_protocol::message::backend::Message;
 use std::io;
 use std::pin::Pin;
@@ -74,6 +76,16 @@ impl AsyncWrite for Wire {
     }
 }
 
+/// A message, or as much of it as has arrived at once.
+struct Part<'a> {
+    tag: u8,
+    /// Whether its body begins here.
+    begins: bool,
+    body: &'a [u8],
+    /// Whether its body ends here.
+    ends: bool,
+}
+
 /// Follows the messages of one direction by their headers.
 struct Frames {
     header: [u8; 5],
@@ -106,27 +118,35 @@ impl Frames {
         self.have == 0 && self.left == 0
     }
 
-    /// Calls `on` with the header of each message that begins to arrive and what is there of its body, and with no
-    /// header for more of the same body.
-    fn feed(&mut self, mut bytes: &[u8], mut on: impl FnMut(Option<[u8; 5]>, &[u8])) {
+    /// Calls `on` with the parts of each message as they arrive.
+    fn feed(&mut self, mut bytes: &[u8], mut on: impl FnMut(Part<'_>)) {
         while let Some(first) = bytes.first().copied() {
             if self.left > 0 {
-                let (body, rest) = bytes.split_at(self.left.min(bytes.len()));
-                let begins = self.have == self.header.len();
-                on(begins.then_some(self.header), body);
+                let taken = self.left.min(bytes.len());
+                self.left -= taken;
+                on(Part {
+                    tag: self.header[0],
+                    begins: self.have == self.header.len(),
+                    body: &bytes[..taken],
+                    ends: self.left == 0,
+                });
                 self.have = 0;
-                self.left -= body.len();
-                bytes = rest;
+                bytes = &bytes[taken..];
                 continue;
             }
             self.header[self.have] = first;
             self.have += 1;
             bytes = &bytes[1..];
             if self.have == self.header.len() {
-                let [_tag, length @ ..] = self.header;
+                let [tag, length @ ..] = self.header;
                 self.left = (u32::from_be_bytes(length) as usize).saturating_sub(4);
                 if self.left == 0 {
-                    on(Some(self.header), &[]);
+                    on(Part {
+                        tag,
+                        begins: true,
+                        body: &[],
+                        ends: true,
+                    });
                     self.have = 0;
                 }
             }
@@ -143,35 +163,46 @@ struct State {
     answered: u64,
     /// The status of the last ReadyForQuery.
     status: u8,
+    /// The message with a statement that is being sent.
+    statement: Vec<u8>,
+    /// Whether a statement was sent that may leave something behind in the session.
+    changed: bool,
     error: Heard,
 }
 
 /// The last ErrorResponse, as far as it has arrived.
 #[derive(Default)]
 struct Heard {
-    message: BytesMut,
-    /// Whether the message that arrives is one.
-    listening: bool,
+    body: Vec<u8>,
+    ended: bool,
 }
 
 impl Heard {
-    fn hear(&mut self, header: Option<[u8; 5]>, body: &[u8]) {
-        if let Some(header) = header {
-            self.listening = header[0] == b'E';
-            if self.listening {
-                self.message.clear();
-                self.message.extend_from_slice(&header);
-            }
+    fn hear(&mut self, part: &Part<'_>) {
+        if part.tag != b'E' {
+            return;
         }
-        if self.listening && self.message.len() + body.len() <= limits::SERVER_ERROR_BYTES_MAX {
-            self.message.extend_from_slice(body);
+        if part.begins {
+            self.body.clear();
         }
+        if self.body.len() + part.body.len() <= limits::SERVER_ERROR_BYTES_MAX {
+            self.body.extend_from_slice(part.body);
+        }
+        self.ended = part.ends;
     }
 
     /// `None` too when it was cut, or is longer than is kept.
     fn take(&mut self) -> Option<ServerError> {
-        match Message::parse(&mut std::mem::take(&mut self.message)) {
-            Ok(Some(Message::ErrorResponse(body))) => ServerError::parse(body.fields()).ok(),
+        let Self { body, ended } = std::mem::take(self);
+        let length = u32::try_from(body.len()).ok()? + 4;
+        let mut message = BytesMut::new();
+        message.put_u8(b'E');
+        message.put_u32(length);
+        message.put_slice(&body);
+        match Message::parse(&mut message) {
+            Ok(Some(Message::ErrorResponse(body))) if ended => {
+                ServerError::parse(body.fields()).ok()
+            }
             _ => None,
         }
     }
@@ -186,9 +217,59 @@ impl State {
             asked: 1,
             answered: 0,
             status: 0,
+            statement: Vec::new(),
+            changed: false,
             error: Heard::default(),
         }
     }
+
+    fn on_sent(&mut self, bytes: &[u8]) {
+        let Self {
+            sent,
+            asked,
+            statement,
+            changed,
+            ..
+        } = self;
+        sent.feed(bytes, |part| {
+            if part.begins && matches!(part.tag, b'Q' | b'S') {
+                *asked += 1;
+            }
+            if !matches!(part.tag, b'Q' | b'P') {
+                return;
+            }
+            statement.extend_from_slice(part.body);
+            if part.ends {
+                *changed |= changes_session(part.tag, statement);
+                *statement = Vec::new();
+            }
+        });
+    }
+
+    fn on_received(&mut self, bytes: &[u8]) {
+        let Self {
+            received,
+            answered,
+            status,
+            error,
+            ..
+        } = self;
+        received.feed(bytes, |part| {
+            error.hear(&part);
+            if let (b'Z', true, [first, ..]) = (part.tag, part.begins, part.body) {
+                *answered += 1;
+                *status = *first;
+            }
+        });
+    }
+}
+
+/// Whether the text of a Query or Parse message leaves something behind in the session.
+fn changes_session(tag: u8, body: &[u8]) -> bool {
+    // In a Parse, the name of the statement comes first.
+    let place = usize::from(tag == b'P');
+    let text = body.split(|byte| *byte == 0).nth(place).unwrap_or_default();
+    text::changes_session(&String::from_utf8_lossy(text))
 }
 
 /// A stream that two parties know: tokio-postgres, which reads and writes it, and the one who lends it.
@@ -217,6 +298,16 @@ impl Shared {
     pub(crate) fn is_answered(&self) -> bool {
         let state = self.state();
         state.asked == state.answered
+    }
+
+    /// Whether the session is as it was settled, as far as the texts sent since then tell.
+    pub(crate) fn is_unchanged(&self) -> bool {
+        !self.state().changed
+    }
+
+    /// What was set so far belongs to the session.
+    pub(crate) fn settle(&self) {
+        self.state().changed = false;
     }
 
     /// What the server said last when it refused something, if nobody has taken it yet: Diesel keeps no SQLSTATE.
@@ -252,24 +343,10 @@ impl AsyncRead for Lent {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let mut guard = self.0.state();
-        let State {
-            wire,
-            received,
-            answered,
-            status,
-            error,
-            ..
-        } = &mut *guard;
-        let wire = wire.as_mut().ok_or_else(taken_back)?;
+        let wire = guard.wire.as_mut().ok_or_else(taken_back)?;
         let before = buf.filled().len();
         let polled = Pin::new(wire).poll_read(cx, buf);
-        received.feed(&buf.filled()[before..], |header, body| {
-            if let (Some([b'Z', ..]), [first, ..]) = (header, body) {
-                *answered += 1;
-                *status = *first;
-            }
-            error.hear(header, body);
-        });
+        guard.on_received(&buf.filled()[before..]);
         polled
     }
 }
@@ -281,17 +358,10 @@ impl AsyncWrite for Lent {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let mut guard = self.0.state();
-        let State {
-            wire, sent, asked, ..
-        } = &mut *guard;
-        let wire = wire.as_mut().ok_or_else(taken_back)?;
+        let wire = guard.wire.as_mut().ok_or_else(taken_back)?;
         let polled = Pin::new(wire).poll_write(cx, bytes);
         if let Poll::Ready(Ok(written)) = &polled {
-            sent.feed(&bytes[..*written], |header, _body| {
-                if matches!(header, Some([b'Q' | b'S', ..])) {
-                    *asked += 1;
-                }
-            });
+            guard.on_sent(&bytes[..*written]);
         }
         polled
     }
@@ -332,7 +402,7 @@ mod tests {
         for piece in 1..stream.len() {
             let (mut frames, mut error) = (Frames::tagged(), Heard::default());
             for bytes in stream.chunks(piece) {
-                frames.feed(bytes, |header, body| error.hear(header, body));
+                frames.feed(bytes, |part| error.hear(&part));
             }
             assert_eq!(error.take().unwrap().sqlstate, "57014", "pieces of {piece}");
             assert_eq!(error.take(), None);

@@ -7,6 +7,7 @@ use diesel::sql_types::{BigInt, Double, Integer, Text, Uuid as SqlUuid};
 use uuid::Uuid;
 
 use crate::batch::Step;
+use crate::types::limits::PURGE_ROWS_MAX;
 
 /// With what the `application_name` of every executor's sessions begins; its id follows.
 const SESSION_NAME_PREFIX: &str = "nexus/";
@@ -155,4 +156,27 @@ pub fn end_sessions() -> Step<Vec<EndedSession>> {
     )
     .bind::<Text, _>(SESSION_NAME_PREFIX);
     Step::rows("executor.end_sessions", select)
+}
+
+/// Removes executors that ended longer than `age` ago, at most [`PURGE_ROWS_MAX`], the oldest first; gives
+/// how many.
+///
+/// One stays for as long as a saga names it, and for as long as it has sessions: [`end_sessions`] knows by
+/// the row whose they are.
+pub fn purge(age: Duration) -> Step<u64> {
+    // Those that stay, of stuck sagas, are few: they cannot fill a batch.
+    let delete = diesel::sql_query(format!(
+        "WITH candidate AS MATERIALIZED (\
+         SELECT id FROM executor WHERE time_ended < now() - make_interval(secs => $1) \
+         ORDER BY time_ended, id LIMIT {PURGE_ROWS_MAX} FOR UPDATE SKIP LOCKED), \
+         old AS MATERIALIZED (SELECT c.id FROM candidate c \
+         WHERE NOT EXISTS (SELECT 1 FROM saga s WHERE s.executor_id = c.id AND s.time_finished IS NULL) \
+         AND NOT EXISTS (SELECT 1 FROM saga s WHERE s.executor_id = c.id AND s.time_finished IS NOT NULL) \
+         AND NOT EXISTS (SELECT 1 FROM pg_stat_activity a WHERE a.datname = current_database() \
+         AND a.application_name = $2 || c.id::text)) \
+         DELETE FROM executor WHERE id IN (SELECT id FROM old)",
+    ))
+    .bind::<Double, _>(age.as_secs_f64())
+    .bind::<Text, _>(SESSION_NAME_PREFIX);
+    Step::count("executor.purge", delete)
 }

@@ -2,9 +2,9 @@
 
 use diesel::prelude::*;
 
-use super::{Change, refusal};
+use super::{Change, event, refusal};
 use crate::batch::flight::ServerError;
-use crate::batch::{Guard, Step};
+use crate::batch::{Batch, Guard, Step};
 use crate::constraint::Refusal;
 use crate::model::{FLEET_ID, FleetQuota};
 use crate::schema::fleet_quota::dsl;
@@ -63,13 +63,35 @@ pub fn release(change: Change) -> Step<()> {
     Step::exactly_one("fleet_quota.release", update).locking()
 }
 
-/// Sets the limit, which may be lower than the use; only at `generation`, if one is given.
+/// Sets the limit, which may be lower than the use; only at `generation`, if one is given. Gives the
+/// row as it is then.
 ///
-/// Run again with the same change it does nothing and succeeds.
-pub fn update(change: Change, projects_limit: i64, generation: Option<i64>) -> Step<()> {
+/// The batch has a key, its event, as that of a project's quota has
+/// ([`super::project_quota::update`]).
+pub fn update(
+    change: Change,
+    projects_limit: i64,
+    generation: Option<i64>,
+) -> Batch<Vec<FleetQuota>> {
+    Batch::new()
+        .step(lock())
+        .step(event::of_fleet_quota(change))
+        .step(set_limit(change, projects_limit, generation))
+        .step(view())
+        .map(|(_, _, _, rows)| rows)
+}
+
+fn lock() -> Step<()> {
+    let select = dsl::fleet_quota
+        .filter(dsl::id.eq(FLEET_ID))
+        .select(dsl::id)
+        .for_update();
+    Step::statement("fleet_quota.lock", select).locking()
+}
+
+fn set_limit(change: Change, projects_limit: i64, generation: Option<i64>) -> Step<()> {
     let update = diesel::update(dsl::fleet_quota)
         .filter(dsl::id.eq(FLEET_ID))
-        .filter(dsl::changed_by.ne(change.id))
         .filter(
             dsl::generation
                 .nullable()
@@ -82,10 +104,8 @@ pub fn update(change: Change, projects_limit: i64, generation: Option<i64>) -> S
             dsl::changed_by.eq(change.id),
             dsl::time_modified.eq(change.time),
         ));
-    let guard = Guard::new("guard_fleet_quota_update")
-        .id(change.id)
-        .number_or_null(generation);
-    Step::guarded("fleet_quota.update", update, guard)
+    let guard = Guard::new("guard_fleet_quota_update").number_or_null(generation);
+    Step::guarded("fleet_quota.set_limit", update, guard)
         .refused_by(refusals)
         .locking()
 }

@@ -1,7 +1,9 @@
 //! Changing instances.
 
+use std::time::Duration;
+
 use diesel::prelude::*;
-use diesel::sql_types::Bool;
+use diesel::sql_types::{Bool, Double};
 use uuid::Uuid;
 
 use super::{Change, refusal};
@@ -10,6 +12,7 @@ use crate::batch::{Guard, Step};
 use crate::constraint::Refusal;
 use crate::model::Instance;
 use crate::schema::instance::dsl;
+use crate::types::limits::PURGE_ROWS_MAX;
 use crate::types::{InstanceState, ResourceKind};
 
 fn refusals(name: &str, error: &ServerError) -> Option<Refusal> {
@@ -81,4 +84,20 @@ pub fn delete(change: Change, instance_id: Uuid) -> Step<()> {
             dsl::time_modified.eq(change.time),
         ));
     Step::exactly_one("instance.delete", update)
+}
+
+/// Removes the rows of instances that were deleted longer than `age` ago, at most [`PURGE_ROWS_MAX`], the
+/// oldest first; gives how many.
+///
+/// Nothing refers to the row of a deleted instance: a saga that is still to be undone or repeated meets
+/// its own event first, and a guard that finds no row says the same as of a deleted one.
+pub fn purge(age: Duration) -> Step<u64> {
+    let delete = diesel::sql_query(format!(
+        "WITH old AS MATERIALIZED (\
+         SELECT id FROM instance WHERE time_deleted < now() - make_interval(secs => $1) \
+         ORDER BY time_deleted, id LIMIT {PURGE_ROWS_MAX} FOR UPDATE SKIP LOCKED) \
+         DELETE FROM instance WHERE id IN (SELECT id FROM old)",
+    ))
+    .bind::<Double, _>(age.as_secs_f64());
+    Step::count("instance.purge", delete)
 }

@@ -1,8 +1,11 @@
-//! What the service writes: functions that return steps, one file per table.
+//! What the service writes: functions that return steps, or the batch of a change that is a whole
+//! one, one file per table.
 //!
 //! None of them touches a connection. Each file has one table that says which refusal a constraint
 //! or guard of its noun stands for.
 
+pub mod event;
+pub mod event_feed;
 pub mod executor;
 pub mod fleet_quota;
 pub mod instance;

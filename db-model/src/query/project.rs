@@ -1,7 +1,9 @@
 //! Changing projects.
 
+use std::time::Duration;
+
 use diesel::prelude::*;
-use diesel::sql_types::Bool;
+use diesel::sql_types::{Bool, Double};
 use uuid::Uuid;
 
 use super::{Change, refusal};
@@ -10,6 +12,7 @@ use crate::batch::{Guard, Step};
 use crate::constraint::Refusal;
 use crate::model::Project;
 use crate::schema::project::dsl;
+use crate::types::limits::PURGE_ROWS_MAX;
 use crate::types::{ProjectState, ResourceKind};
 
 fn refusals(name: &str, error: &ServerError) -> Option<Refusal> {
@@ -79,4 +82,26 @@ pub fn delete(change: Change, project_id: Uuid) -> Step<()> {
             dsl::time_modified.eq(change.time),
         ));
     Step::exactly_one("project.delete", update)
+}
+
+/// Removes the rows of projects that were deleted longer than `age` ago, each with its quota row, at most
+/// [`PURGE_ROWS_MAX`], the oldest first; gives how many.
+///
+/// A project stays for as long as the row of one of its instances does. The locks are taken in the order
+/// of all others: the quota row, then the project.
+pub fn purge(age: Duration) -> Step<u64> {
+    // The limit comes before the look at instances, of which the planner knows only that projects have
+    // some: asked together it reads all of them each time.
+    let delete = diesel::sql_query(format!(
+        "WITH candidate AS MATERIALIZED (\
+         SELECT p.id FROM project_quota q JOIN project p ON p.id = q.project_id \
+         WHERE p.time_deleted < now() - make_interval(secs => $1) \
+         ORDER BY p.time_deleted, p.id LIMIT {PURGE_ROWS_MAX} FOR UPDATE OF q, p SKIP LOCKED), \
+         old AS MATERIALIZED (SELECT c.id FROM candidate c \
+         WHERE NOT EXISTS (SELECT 1 FROM instance i WHERE i.project_id = c.id)), \
+         quota AS (DELETE FROM project_quota WHERE project_id IN (SELECT id FROM old)) \
+         DELETE FROM project WHERE id IN (SELECT id FROM old)",
+    ))
+    .bind::<Double, _>(age.as_secs_f64());
+    Step::count("project.purge", delete).locking()
 }

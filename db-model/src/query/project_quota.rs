@@ -4,9 +4,9 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Nullable};
 use uuid::Uuid;
 
-use super::{Change, refusal};
+use super::{Change, event, refusal};
 use crate::batch::flight::ServerError;
-use crate::batch::{Guard, Step};
+use crate::batch::{Batch, Guard, Step};
 use crate::constraint::Refusal;
 use crate::model::{ProjectLimits, ProjectQuota};
 use crate::schema::instance;
@@ -160,10 +160,36 @@ pub struct LimitsUpdate {
     pub memory_bytes: Option<i64>,
 }
 
-/// Sets limits, which may be lower than the use; only at `generation`, if one is given.
+/// Sets limits, which may be lower than the use; only at `generation`, if one is given. Gives the row
+/// as it is then.
 ///
-/// Run again with the same change it does nothing and succeeds.
+/// The batch has a key, its event: run again with the same change it fails, and
+/// [`super::event::is_recorded`] says why. The lock comes first: it waits for a first run that is still
+/// under way, and the event, which is written before the update, has the generation that the update
+/// gives.
 pub fn update(
+    change: Change,
+    project_id: Uuid,
+    limits: LimitsUpdate,
+    generation: Option<i64>,
+) -> Batch<Vec<ProjectQuota>> {
+    Batch::new()
+        .step(lock(project_id))
+        .step(event::of_project_quota(change, project_id))
+        .step(set_limits(change, project_id, limits, generation))
+        .step(view(project_id))
+        .map(|(_, _, _, rows)| rows)
+}
+
+fn lock(project_id: Uuid) -> Step<()> {
+    let select = dsl::project_quota
+        .filter(dsl::project_id.eq(project_id))
+        .select(dsl::project_id)
+        .for_update();
+    Step::statement("project_quota.lock", select).locking()
+}
+
+fn set_limits(
     change: Change,
     project_id: Uuid,
     limits: LimitsUpdate,
@@ -174,7 +200,6 @@ pub fn update(
     let update = diesel::update(dsl::project_quota)
         .filter(dsl::project_id.eq(project_id))
         .filter(dsl::open.eq(true))
-        .filter(dsl::changed_by.ne(change.id))
         .filter(dsl::generation.nullable().eq(generation).or(any_generation))
         .set((
             dsl::instances_limit.eq(coalesce(keep(limits.instances), dsl::instances_limit)),
@@ -187,9 +212,8 @@ pub fn update(
         ));
     let guard = Guard::new("guard_project_quota_update")
         .id(project_id)
-        .id(change.id)
         .number_or_null(generation);
-    Step::guarded("project_quota.update", update, guard)
+    Step::guarded("project_quota.set_limits", update, guard)
         .refused_by(refusals)
         .locking()
 }

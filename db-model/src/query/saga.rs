@@ -3,14 +3,19 @@
 //! Every change names the fence: the executor and the generation under which it holds the saga. An
 //! executor that lost the saga touches no row and is told so by the guard.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Json, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, BigInt, Double, Json, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+};
 use serde_json::Value;
 use uuid::Uuid;
 
 use crate::batch::{Guard, Step};
 use crate::schema::saga::dsl;
+use crate::types::limits::PURGE_ROWS_MAX;
 use crate::types::{ResourceKind, SagaState};
 
 /// Under which right a process writes to a saga.
@@ -176,4 +181,22 @@ pub fn adopt(
     .bind::<Array<SqlUuid>, _>(running)
     .bind::<Timestamptz, _>(settled);
     Step::rows("saga.adopt", update)
+}
+
+/// Removes sagas that succeeded or failed longer than `age` ago, each with its log, at most
+/// [`PURGE_ROWS_MAX`], the oldest first; gives how many.
+///
+/// A row in transition names in `changed_by` the saga that is at work on it, which has not ended or is
+/// stuck; neither goes. The late try of a batch of a saga that is gone meets no fence and aborts.
+pub fn purge(age: Duration) -> Step<u64> {
+    let delete = diesel::sql_query(format!(
+        "WITH old AS MATERIALIZED (\
+         SELECT id FROM saga WHERE state IN ('succeeded', 'failed') \
+         AND time_finished < now() - make_interval(secs => $1) \
+         ORDER BY time_finished, id LIMIT {PURGE_ROWS_MAX} FOR UPDATE SKIP LOCKED), \
+         log AS (DELETE FROM saga_event WHERE saga_id IN (SELECT id FROM old)) \
+         DELETE FROM saga WHERE id IN (SELECT id FROM old)",
+    ))
+    .bind::<Double, _>(age.as_secs_f64());
+    Step::count("saga.purge", delete).locking()
 }

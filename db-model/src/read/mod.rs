@@ -3,6 +3,7 @@
 //! Every query goes through `rows!`, which reads to the end (`first` and `get_result` drop the stream
 //! after one row, and an error behind it with it) and keeps the SQLSTATE and the query's name.
 
+pub mod event;
 pub mod instance;
 pub mod page;
 pub mod project;

@@ -113,6 +113,42 @@ pub const DRAIN_GRACE: Duration = Duration::from_secs(20);
 /// What `Retry-After` asks for when the service is busy.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
+// The purge.
+
+/// Rows that one batch of the purge removes, those not counted that belong to one of them alone: the quota
+/// row of a project, and the log of a saga, which has a few events for each of its nodes.
+pub const PURGE_ROWS_MAX: i64 = 500;
+/// The pause between two batches of the purge: requests come first.
+pub const PURGE_PAUSE: Duration = Duration::from_millis(50);
+/// How often a process looks for what is to be purged, unless told.
+pub const PURGE_INTERVAL_DEFAULT: Duration = Duration::from_secs(60);
+/// The shortest time between two rounds of the purge that may be configured.
+pub const PURGE_INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// The longest time between two rounds of the purge that may be configured.
+pub const PURGE_INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+/// How many times longer the purge waits at most after rounds that failed.
+pub const PURGE_BACKOFF_MAX: u32 = 16;
+/// How long deleted rows, finished operations and events are kept, unless told: 7 days.
+pub const RETAIN_DEFAULT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// The shortest retention that may be configured: an operation outlives by far whoever waits for it or was
+/// told where to look ([`OPERATION_WAIT_MAX`]), every retry of a batch that is known by its event, and the clocks' differences.
+pub const RETAIN_MIN: Duration = Duration::from_secs(60 * 60);
+/// The longest retention that may be configured: ten years of 365.25 days.
+pub const RETAIN_MAX: Duration = Duration::from_secs(10 * 31_557_600);
+
+// The change feed.
+
+/// Events that one batch publishes.
+pub const EVENTS_PUBLISHED_AT_ONCE_MAX: i64 = 500;
+/// How often a process looks for events to publish while there are some.
+pub const PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
+/// The same after a while without any, and while the database is away.
+pub const PUBLISH_INTERVAL_MAX: Duration = Duration::from_secs(1);
+/// The greatest number of the feed: 2^53, up to which every JSON reader keeps whole numbers exact.
+pub const FEED_SEQUENCE_MAX: i64 = 1 << 53;
+/// Numbers of the feed that one page looks at, whatever its filter lets pass.
+pub const FEED_SCAN_MAX: i64 = 10_000;
+
 // Sessions: set on every connection right after it was authenticated.
 
 /// Longest time one statement may run on the server.

@@ -6,4 +6,4 @@ pub mod state;
 pub mod time;
 
 pub use name::{Name, NameError, NameOrId};
-pub use state::{InstanceAction, InstanceState, ProjectState, ResourceKind, SagaState};
+pub use state::{EventKind, InstanceAction, InstanceState, ProjectState, ResourceKind, SagaState};

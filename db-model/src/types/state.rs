@@ -156,3 +156,21 @@ text_enum! {
         Instance = "instance",
     }
 }
+
+text_enum! {
+    /// What happened to a resource.
+    EventKind {
+        /// A project takes instances from now on.
+        ProjectCreated = "project.created",
+        /// A project is gone, and its name is free.
+        ProjectDeleted = "project.deleted",
+        /// Limits of a project were set.
+        ProjectQuotaUpdated = "project.quota_updated",
+        /// An instance can be used.
+        InstanceCreated = "instance.created",
+        /// An instance is gone, and its name is free.
+        InstanceDeleted = "instance.deleted",
+        /// The limit of the fleet was set.
+        FleetQuotaUpdated = "fleet.quota_updated",
+    }
+}

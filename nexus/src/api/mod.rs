@@ -2,6 +2,7 @@
 //!
 //! Knows the wire format and its rules; leaves status codes and headers to `http`.
 
+pub mod event;
 pub mod instance;
 pub mod operation;
 pub mod page;

@@ -56,6 +56,8 @@ error_codes! {
     WrongState = "wrong_state", 409, "The state does not allow it";
     /// A limit would be exceeded; `quota` has the numbers.
     QuotaExceeded = "quota_exceeded", 409, "The quota would be exceeded";
+    /// Events behind the token have been purged: the reader has missed some.
+    EventsExpired = "events_expired", 410, "The events are not kept any more";
     /// The resource has changed since the caller looked.
     PreconditionFailed = "precondition_failed", 412, "The resource has changed";
     /// The request's body is longer than the service takes.

@@ -1,3 +1,5 @@
 //! What runs beside the requests.
 
+pub mod publish;
+pub mod purge;
 pub mod signals;

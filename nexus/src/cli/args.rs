@@ -8,9 +8,11 @@ use std::time::Duration;
 use clap::Args;
 use clap::builder::RangedI64ValueParser;
 use db_model::model::ProjectLimits;
+use db_model::purge::Retention;
 use db_model::types::limits::{
     DRAIN_GRACE, FLEET_PROJECTS_DEFAULT, PROJECT_INSTANCES_DEFAULT, PROJECT_MEMORY_BYTES_DEFAULT,
-    PROJECT_VCPUS_DEFAULT, QUOTA_LIMIT_MAX, SAGAS_RUNNING_MAX,
+    PROJECT_VCPUS_DEFAULT, PURGE_INTERVAL_DEFAULT, PURGE_INTERVAL_MAX, PURGE_INTERVAL_MIN,
+    QUOTA_LIMIT_MAX, RETAIN_DEFAULT, RETAIN_MAX, RETAIN_MIN, SAGAS_RUNNING_MAX,
 };
 
 use crate::config::{Config, DatabaseConfig};
@@ -119,6 +121,22 @@ pub struct ServerArgs {
     #[arg(long, env = "NEXUS_DRAIN_GRACE_SECONDS", default_value_t = DRAIN_GRACE.as_secs(),
         value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=3600))]
     pub drain_grace_seconds: u64,
+    /// How long the rows of deleted projects and instances are kept.
+    #[arg(long, env = "NEXUS_RETAIN_DELETED", default_value_t = RETAIN_DEFAULT.into(),
+        value_name = "DURATION", value_parser = retention)]
+    pub retain_deleted: humantime::Duration,
+    /// How long operations are kept that succeeded or failed; at their address is nothing afterwards.
+    #[arg(long, env = "NEXUS_RETAIN_OPERATIONS", default_value_t = RETAIN_DEFAULT.into(),
+        value_name = "DURATION", value_parser = retention)]
+    pub retain_operations: humantime::Duration,
+    /// How long events are kept; a reader that comes from further back is told so.
+    #[arg(long, env = "NEXUS_RETAIN_EVENTS", default_value_t = RETAIN_DEFAULT.into(),
+        value_name = "DURATION", value_parser = retention)]
+    pub retain_events: humantime::Duration,
+    /// How often what was kept for long enough is removed.
+    #[arg(long, env = "NEXUS_PURGE_INTERVAL", default_value_t = PURGE_INTERVAL_DEFAULT.into(),
+        value_name = "DURATION", value_parser = purge_interval)]
+    pub purge_interval: humantime::Duration,
 }
 
 impl ServerArgs {
@@ -142,6 +160,12 @@ impl ServerArgs {
             sagas_running_max: usize::try_from(self.sagas_running_max)
                 .expect("a u32 fits on every machine that runs this"),
             drain_grace: Duration::from_secs(self.drain_grace_seconds),
+            retention: Retention {
+                deleted: *self.retain_deleted,
+                operations: *self.retain_operations,
+                events: *self.retain_events,
+            },
+            purge_interval: *self.purge_interval,
         }
     }
 }
@@ -149,6 +173,35 @@ impl ServerArgs {
 fn address(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse()
         .map_err(|_| "must be an IP address and a port, such as 127.0.0.1:8080 or [::1]:8080")
+}
+
+fn retention(text: &str) -> Result<humantime::Duration, String> {
+    duration(text, RETAIN_MIN, RETAIN_MAX, "7days, 72h or 1h")
+}
+
+fn purge_interval(text: &str) -> Result<humantime::Duration, String> {
+    duration(text, PURGE_INTERVAL_MIN, PURGE_INTERVAL_MAX, "60s or 5min")
+}
+
+/// A duration with its unit, not shorter than `least` and not longer than `most`.
+fn duration(
+    text: &str,
+    least: Duration,
+    most: Duration,
+    example: &str,
+) -> Result<humantime::Duration, String> {
+    let read: humantime::Duration = text
+        .parse()
+        .map_err(|error| format!("must be a number with a unit, such as {example}: {error}"))?;
+    if (least..=most).contains(&read) {
+        return Ok(read);
+    }
+    let shown = humantime::format_duration;
+    Err(format!(
+        "must be from {} to {}, such as {example}",
+        shown(least),
+        shown(most)
+    ))
 }
 
 fn pool_size() -> RangedI64ValueParser<u32> {

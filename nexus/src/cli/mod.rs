@@ -157,6 +157,56 @@ mod tests {
         }
     }
 
+    #[test]
+    fn durations_have_a_unit_and_bounds_and_errors_say_so() {
+        for (line, parts) in [
+            (
+                ["--retain-deleted", "7"],
+                [
+                    "must be a number with a unit, such as 7days, 72h or 1h",
+                    "--retain-deleted",
+                ],
+            ),
+            (
+                ["--retain-operations", "a week"],
+                ["must be a number with a unit", "--retain-operations"],
+            ),
+            (
+                ["--retain-operations", "59min"],
+                ["must be from 1h to 10years, such as 7days", "59min"],
+            ),
+            (
+                ["--retain-events", "0"],
+                ["must be from 1h to 10years", "--retain-events"],
+            ),
+            (
+                ["--retain-deleted", "11years"],
+                ["must be from 1h to 10years", "11years"],
+            ),
+            (
+                ["--purge-interval", "0s"],
+                ["must be from 1s to 1day, such as 60s", "0s"],
+            ),
+        ] {
+            let error = parse(&line).unwrap_err().to_string();
+            for part in parts {
+                assert!(error.contains(part), "{part:?} is not in: {error}");
+            }
+        }
+        let args = parse(&[
+            "--retain-deleted",
+            "72h",
+            "--retain-operations",
+            "2weeks 1day",
+        ]);
+        let retention = args.unwrap().server.config().retention;
+        let hour = std::time::Duration::from_secs(60 * 60);
+        assert_eq!(
+            (retention.deleted, retention.operations),
+            (hour * 72, hour * 24 * 15)
+        );
+    }
+
     /// Every flag can be given by the environment, under its own name.
     #[test]
     fn every_flag_has_its_variable() {

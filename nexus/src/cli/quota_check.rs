@@ -39,6 +39,7 @@ async fn check(data: &Data, repair: bool) -> CommandResult {
         write_size: POOL_SIZE,
         read_size: POOL_SIZE,
         wait: POOL_WAIT,
+        audit: false,
     };
     let mut database = Database::new(data.connect.clone(), &pools, Uuid::now_v7());
     let mut text = String::new();

@@ -4,6 +4,7 @@ pub mod edge;
 pub mod error;
 pub mod etag;
 pub mod extract;
+pub mod feed;
 pub mod page;
 pub mod prefer;
 pub mod request_id;

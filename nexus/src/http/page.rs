@@ -10,6 +10,7 @@ use db_model::model::{Instance, Project, Saga};
 use db_model::read::{Cursor, PageRequest, SortKey};
 use db_model::types::Name;
 use db_model::types::limits::PAGE_ITEMS_DEFAULT;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -124,22 +125,32 @@ impl Page {
             sort_by: self.sort_by,
             after,
         };
-        let json = serde_json::to_vec(&token).expect("texts, numbers and UUIDs are valid JSON");
-        Some(URL_SAFE_NO_PAD.encode(json))
+        Some(encode(&token))
     }
 }
 
-fn malformed() -> ApiError {
+pub(super) fn malformed() -> ApiError {
     let detail = "is no token of this service: take it from next_page as it is";
     ApiError::invalid("page_token", Rule::Syntax, detail)
 }
 
-fn read(text: &str) -> Result<Token, ApiError> {
+/// The text of a token.
+pub(super) fn encode(token: &impl Serialize) -> String {
+    let json = serde_json::to_vec(token).expect("texts, numbers and UUIDs are valid JSON");
+    URL_SAFE_NO_PAD.encode(json)
+}
+
+/// A token of some list or feed.
+pub(super) fn decode<T: DeserializeOwned>(text: &str) -> Result<T, ApiError> {
     if text.len() > PAGE_TOKEN_CHARACTERS_MAX {
         return Err(malformed());
     }
     let json = URL_SAFE_NO_PAD.decode(text).map_err(|_| malformed())?;
-    let token: Token = serde_json::from_slice(&json).map_err(|_| malformed())?;
+    serde_json::from_slice(&json).map_err(|_| malformed())
+}
+
+fn read(text: &str) -> Result<Token, ApiError> {
+    let token: Token = decode(text)?;
     if token.version == VERSION {
         Ok(token)
     } else {

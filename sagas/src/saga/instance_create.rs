@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 use db_model::batch::Batch;
 use db_model::model::Instance;
 use db_model::query::project_quota::InstanceCharge;
-use db_model::query::{instance, project_quota};
-use db_model::types::{InstanceState, Name, ResourceKind, time};
+use db_model::query::{event, instance, project_quota};
+use db_model::types::{EventKind, InstanceState, Name, ResourceKind, time};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -166,6 +166,11 @@ fn stop(context: &Context<'_, Params>) -> Result<(Batch<()>, Output), NodeError>
             &from,
             instance.state,
             None,
+        ))
+        .step(event::of_instance(
+            context.change,
+            EventKind::InstanceCreated,
+            instance.id,
         ))
         .discard();
     Ok((batch, Output::V1(instance)))

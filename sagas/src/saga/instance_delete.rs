@@ -3,8 +3,8 @@
 use db_model::batch::Batch;
 use db_model::constraint::Refusal;
 use db_model::model::Instance;
-use db_model::query::{instance, project_quota};
-use db_model::types::{InstanceState, ResourceKind};
+use db_model::query::{event, instance, project_quota};
+use db_model::types::{EventKind, InstanceState, ResourceKind};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -136,6 +136,11 @@ fn delete(context: &Context<'_, Params>) -> Result<(Batch<()>, Output), NodeErro
             instance_id,
         ))
         .step(instance::delete(context.change, instance_id))
+        .step(event::of_instance(
+            context.change,
+            EventKind::InstanceDeleted,
+            instance_id,
+        ))
         .discard();
     Ok((batch, Output::V1 { instance_id }))
 }

@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use db_model::batch::Batch;
 use db_model::model::{Project, ProjectLimits};
-use db_model::query::{fleet_quota, project, project_quota};
-use db_model::types::{Name, ProjectState, ResourceKind, time};
+use db_model::query::{event, fleet_quota, project, project_quota};
+use db_model::types::{EventKind, Name, ProjectState, ResourceKind, time};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -138,6 +138,11 @@ fn activate(context: &Context<'_, Params>) -> Result<(Batch<()>, Output), NodeEr
             from,
             to,
             None,
+        ))
+        .step(event::of_project(
+            context.change,
+            EventKind::ProjectCreated,
+            project.id,
         ))
         .discard();
     Ok((batch, Output::V1(project)))

@@ -3,8 +3,8 @@
 
 use db_model::batch::Batch;
 use db_model::model::Project;
-use db_model::query::{fleet_quota, project, project_quota};
-use db_model::types::{ProjectState, ResourceKind};
+use db_model::query::{event, fleet_quota, project, project_quota};
+use db_model::types::{EventKind, ProjectState, ResourceKind};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -117,6 +117,11 @@ fn delete(context: &Context<'_, Params>) -> Result<(Batch<()>, Output), NodeErro
     let batch = Batch::new()
         .step(fleet_quota::release(context.change))
         .step(project::delete(context.change, project_id))
+        .step(event::of_project(
+            context.change,
+            EventKind::ProjectDeleted,
+            project_id,
+        ))
         .discard();
     Ok((batch, Output::V1 { project_id }))
 }

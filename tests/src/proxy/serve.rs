@@ -1,7 +1,8 @@
 //! Moving messages between the two sides, and meeting trouble on the way.
 
 use super::frames::{self, Frames, Start};
-use super::{Connection, Shared, State, Trouble, Upstream};
+use super::verdict::{Ruling, Verdict, Way, received, sent};
+use super::{Connection, Shared, Upstream};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,12 +20,14 @@ pub(super) async fn listen(listener: TcpListener, upstream: Upstream, shared: Ar
         let number = {
             let mut state = shared.state();
             state.connections.push(Connection::default());
+            state.open += 1;
             state.connections.len() - 1
         };
         let (upstream, shared) = (upstream.clone(), Arc::clone(&shared));
         serving.spawn(async move {
             // However it ends, both sockets are closed; that is what the two sides get to know.
             serve(client, upstream, &shared, number).await.ok();
+            shared.state().open -= 1;
         });
         while serving.try_join_next().is_some() {}
     }
@@ -90,14 +93,6 @@ where
     }
 }
 
-/// What becomes of one message of the client.
-enum Verdict {
-    Pass,
-    Freeze,
-    CutBefore,
-    CutAfter,
-}
-
 async fn upward(
     shared: &Shared,
     number: usize,
@@ -109,7 +104,11 @@ async fn upward(
     while reads.read_buf(frames.buffer()).await? > 0 {
         wait(shared).await;
         while let Some(frame) = frames.next() {
-            let verdict = sent(&mut shared.state(), number, &frame);
+            let Ruling { delay, verdict } = sent(&mut shared.state(), number, &frame);
+            if let Some(delay) = delay {
+                pass_on(shared, number, Way::Up, &mut writes, &mut frames).await?;
+                tokio::time::sleep(delay).await;
+            }
             match verdict {
                 Verdict::Pass => frames.pass(&frame),
                 Verdict::Freeze => {
@@ -117,6 +116,7 @@ async fn upward(
                     freeze(shared).await;
                     frames.pass(&frame);
                 }
+                Verdict::Swallow => {}
                 Verdict::CutBefore => return writes.write_all(&frames.take_passed()).await,
                 Verdict::CutAfter => {
                     frames.pass(&frame);
@@ -124,7 +124,7 @@ async fn upward(
                 }
             }
         }
-        writes.write_all(&frames.take_passed()).await?;
+        pass_on(shared, number, Way::Up, &mut writes, &mut frames).await?;
     }
     Ok(())
 }
@@ -139,60 +139,45 @@ async fn downward(
     while reads.read_buf(frames.buffer()).await? > 0 {
         wait(shared).await;
         while let Some(frame) = frames.next() {
-            let verdict = received(&mut shared.state().connections[number], frame[0]);
+            let Ruling { delay, verdict } = received(&mut shared.state(), number, frame[0]);
+            if let Some(delay) = delay {
+                pass_on(shared, number, Way::Down, &mut writes, &mut frames).await?;
+                tokio::time::sleep(delay).await;
+            }
             match verdict {
-                Reply::Pass => frames.pass(&frame),
-                Reply::Swallow => {}
-                Reply::Cut => return writes.write_all(&frames.take_passed()).await,
+                Verdict::Pass | Verdict::Freeze => frames.pass(&frame),
+                Verdict::Swallow => {}
+                Verdict::CutBefore => return writes.write_all(&frames.take_passed()).await,
+                Verdict::CutAfter => {
+                    frames.pass(&frame);
+                    return writes.write_all(&frames.take_passed()).await;
+                }
             }
         }
-        write_pieces(shared, &mut writes, &frames.take_passed()).await?;
+        pass_on(shared, number, Way::Down, &mut writes, &mut frames).await?;
     }
     Ok(())
 }
 
-async fn write_pieces(
+/// Writes what may pass, in one piece or in several.
+async fn pass_on(
     shared: &Shared,
+    number: usize,
+    way: Way,
     writes: &mut (impl AsyncWrite + Unpin),
-    bytes: &[u8],
+    frames: &mut Frames,
 ) -> io::Result<()> {
-    let piece = shared.state().piece;
+    let bytes = frames.take_passed();
+    let piece = shared.state().piece(number, way);
     if piece == 0 {
-        return writes.write_all(bytes).await;
+        return writes.write_all(&bytes).await;
     }
     for part in bytes.chunks(piece) {
         writes.write_all(part).await?;
-        // Longer than the client needs to read what is there.
+        // Longer than the reader needs to read what is there.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     Ok(())
-}
-
-/// What becomes of one message of the server.
-enum Reply {
-    Pass,
-    Swallow,
-    Cut,
-}
-
-/// Records a message of the server and decides what becomes of it.
-fn received(connection: &mut Connection, tag: u8) -> Reply {
-    connection.traffic.received.push(char::from(tag));
-    match &mut connection.reply {
-        None => Reply::Pass,
-        Some(Trouble::CutReplyAfter(0)) => Reply::Cut,
-        // A shorter answer than that goes through whole.
-        Some(Trouble::CutReplyAfter(_)) if tag == b'Z' => {
-            connection.reply = None;
-            Reply::Pass
-        }
-        Some(Trouble::CutReplyAfter(left)) => {
-            *left -= 1;
-            Reply::Pass
-        }
-        Some(_) if tag == b'Z' => Reply::Cut,
-        Some(_) => Reply::Swallow,
-    }
 }
 
 async fn wait(shared: &Shared) {
@@ -207,77 +192,4 @@ async fn freeze(shared: &Shared) {
     shared.frozen.send_modify(|count| *count += 1);
     thaws.changed().await.ok();
     shared.frozen.send_modify(|count| *count -= 1);
-}
-
-/// Records a message of the client and decides what becomes of it.
-fn sent(state: &mut State, number: usize, frame: &[u8]) -> Verdict {
-    let connection = &mut state.connections[number];
-    let tag = frame[0];
-    connection.traffic.sent.push(char::from(tag));
-    match tag {
-        b'P' => {
-            let mut parts = frame[5..].split(|byte| *byte == 0);
-            let name = parts.next().unwrap_or_default().to_vec();
-            let text = String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
-            connection.statements.insert(name, text);
-        }
-        b'B' => {
-            let name = frame[5..]
-                .split(|byte| *byte == 0)
-                .nth(1)
-                .unwrap_or_default();
-            connection
-                .texts
-                .extend(connection.statements.get(name).cloned());
-        }
-        b'D' | b'E' | b'C' | b'S' | b'H' => {}
-        _ => return Verdict::Pass,
-    }
-    connection.messages += 1;
-    let met = state.meet(number, tag);
-    let connection = &mut state.connections[number];
-    if tag == b'S' {
-        connection.messages = 0;
-        connection.texts.clear();
-    }
-    match met {
-        None => Verdict::Pass,
-        Some(Trouble::CutBeforeSync) => Verdict::CutBefore,
-        Some(Trouble::CutAtSync) => Verdict::CutAfter,
-        Some(Trouble::FreezeAfter(_)) => Verdict::Freeze,
-        Some(trouble @ (Trouble::LoseReply | Trouble::CutReplyAfter(_))) => {
-            connection.reply = Some(trouble);
-            Verdict::Pass
-        }
-    }
-}
-
-impl State {
-    /// The trouble that the flight under way on a connection meets at this message, used up.
-    fn meet(&mut self, number: usize, tag: u8) -> Option<Trouble> {
-        let Connection {
-            messages, texts, ..
-        } = &self.connections[number];
-        let index = self.rules.iter().position(|rule| {
-            let here = match rule.trouble {
-                Trouble::FreezeAfter(count) => *messages == count + 1,
-                _ => tag == b'S',
-            };
-            let text = rule.containing.as_ref();
-            here && rule.connection.is_none_or(|only| only == number)
-                && text.is_none_or(|part| texts.iter().any(|text| text.contains(part)))
-        })?;
-        let rule = &mut self.rules[index];
-        if rule.skip > 0 {
-            rule.skip -= 1;
-            return None;
-        }
-        let trouble = rule.trouble;
-        rule.times = rule.times.saturating_sub(1);
-        if rule.times == 0 {
-            self.rules.remove(index);
-        }
-        self.troubles += 1;
-        Some(trouble)
-    }
 }

@@ -123,6 +123,7 @@ async fn every_example_of_a_request_does_what_it_says() {
         "operation_list",
         "operation_view",
         "version_view",
+        "event_list",
         "instance_delete",
         "project_delete",
     ];

@@ -6,6 +6,7 @@ mod client;
 mod contract;
 mod docs;
 mod edge;
+mod event;
 mod hangup;
 mod input;
 mod instance;

@@ -80,6 +80,7 @@ async fn a01_a02_a03_a_failing_middle_step_leaves_nothing_on_cold_connections() 
         write_size: 1,
         read_size: 1,
         wait: SOON,
+        audit: false,
     };
     let rounds = stream::iter(0..300).map(|round| {
         let pool = WritePool::new(database.options(), &options);

@@ -1,10 +1,11 @@
 //! A connection lost at the worst moments: what the caller is told, and that a key makes it once.
 
-use db_model::batch::{Batch, BatchError, Persistence};
+use db_model::batch::{BatchError, Persistence};
+use db_model::constraint::Refusal;
 use db_model::model::Project;
-use db_model::query::Change;
 use db_model::query::executor::session_name;
 use db_model::query::project_quota::{self, LimitsUpdate};
+use db_model::query::{Change, event};
 use nexus_tests::TestDatabase;
 use nexus_tests::fixture::{self, WIDE};
 use nexus_tests::proxy::{Proxy, Rule, Trouble};
@@ -72,8 +73,10 @@ impl Scene {
             limits,
             Some(before.generation),
         );
-        let batch = Batch::new().step(update).discard();
-        let ended = batch.commit_as(&self.pools.writes, persistence).await;
+        let ended = match update.commit_as(&self.pools.writes, persistence).await {
+            Err(error) if event::is_recorded(&error) => Ok(()),
+            ended => ended.map(drop),
+        };
         assert_eq!(
             self.proxy.troubles(),
             troubles + times,
@@ -150,5 +153,45 @@ async fn b19_a_keyed_batch_is_once_however_often_its_reply_is_lost() {
         .await;
     ended.unwrap();
     assert_eq!(changes, 1);
+    scene.database.assert_books_balance().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b19_after_a_lost_reply_only_a_refusal_that_lasts_is_told() {
+    let scene = Scene::new().await;
+    let refused = async |generation| {
+        quota(&scene.pools.writes, scene.project.id).await;
+        scene
+            .proxy
+            .on(Trouble::LoseReply.to("UPDATE \"project_quota\""));
+        let limits = LimitsUpdate::default();
+        project_quota::update(Change::new(), scene.project.id, limits, generation)
+            .commit_as(&scene.pools.writes, Persistence::Keyed)
+            .await
+            .unwrap_err()
+    };
+    let error = refused(Some(1)).await;
+    assert!(
+        matches!(
+            &error,
+            BatchError::Refused {
+                refusal: Refusal::Changed { .. },
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    // The first try may still be on its way, and arrive when the project is open again.
+    let client = scene.database.client().await;
+    let close = |open, state| {
+        format!("UPDATE project_quota SET open = {open}; UPDATE project SET state = '{state}'")
+    };
+    client
+        .batch_execute(&close(false, "deleting"))
+        .await
+        .unwrap();
+    let error = refused(None).await;
+    assert!(matches!(error, BatchError::Ambiguous(_)), "{error:?}");
+    client.batch_execute(&close(true, "active")).await.unwrap();
     scene.database.assert_books_balance().await;
 }

@@ -92,6 +92,7 @@ async fn d03_d10_a_second_session_in_a_transaction_is_refused_and_waits_for_nobo
         write_size: 1,
         read_size: 1,
         wait: SOON,
+        audit: false,
     };
     let mut pools = Database::new(database.options(), &options, Uuid::now_v7());
     let clone = pools.clone();

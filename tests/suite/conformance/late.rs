@@ -3,12 +3,12 @@
 //! A network may keep what was sent, and hand it to the server long after the session that sent it
 //! is gone. Until then no second try can meet its key.
 
-use db_model::batch::{Batch, BatchError, Persistence};
+use db_model::batch::{Batch, Persistence};
 use db_model::model::Instance;
 use db_model::query::project_quota::{self, InstanceCharge, LimitsUpdate};
 use db_model::query::saga::Fence;
 use db_model::query::saga_event::{self, NewEvent};
-use db_model::query::{Change, instance};
+use db_model::query::{Change, event, instance};
 use db_model::types::{InstanceState, time};
 use nexus_tests::TestDatabase;
 use nexus_tests::fixture::{self, WIDE};
@@ -119,11 +119,12 @@ async fn j09_a_change_that_committed_is_not_reported_as_refused() {
     let direct = database.pools();
     let before = quota(&direct.writes, project.id).await;
 
-    // The first try commits. Before the second gets there, somebody else has put another key on the row.
-    proxy.on(Trouble::LoseReply.to("UPDATE \"project_quota\""));
+    // The first try commits. Before the second gets there, somebody else has changed the row.
+    let lock = ") FOR UPDATE";
+    proxy.on(Trouble::LoseReply.to(lock));
     proxy.on(Rule {
         skip: 1,
-        ..Trouble::FreezeAfter(2).to("UPDATE \"project_quota\"")
+        ..Trouble::FreezeAfter(2).to(lock)
     });
     let limits = LimitsUpdate {
         instances: Some(5),
@@ -131,9 +132,7 @@ async fn j09_a_change_that_committed_is_not_reported_as_refused() {
     };
     let generation = Some(before.generation);
     let update = project_quota::update(Change::new(), project.id, limits, generation);
-    let update = Batch::new()
-        .step(update)
-        .commit_as(&pools.writes, Persistence::Keyed);
+    let update = update.commit_as(&pools.writes, Persistence::Keyed);
     let (result, ()) = tokio::join!(update, async {
         proxy.frozen().await;
         let after = quota(&direct.writes, project.id).await;
@@ -141,10 +140,7 @@ async fn j09_a_change_that_committed_is_not_reported_as_refused() {
         fixture::instance(&executor, project.id, "one").await;
         proxy.thaw();
     });
-    assert!(
-        matches!(result, Err(BatchError::Ambiguous(_))),
-        "{result:?}"
-    );
+    assert!(result.as_ref().is_err_and(event::is_recorded), "{result:?}");
     let after = quota(&direct.writes, project.id).await;
     assert_eq!((after.instances_limit, after.instances_used), (5, 1));
     database.assert_books_balance().await;

@@ -2,16 +2,21 @@
 //! cases: a letter for the group and two digits.
 
 mod batch;
+mod compose;
 mod connection_lost;
 mod contention;
+mod cut;
+mod durable;
 mod effects;
 mod hooks;
 mod insert;
 mod late;
+mod purge;
 mod quota;
 mod recovery;
 mod restart;
 mod retry;
+mod session;
 mod silent;
 mod takeover;
 mod transaction;
@@ -151,7 +156,7 @@ async fn set_instances_limit(writes: &WritePool, project_id: Uuid, limit: i64) {
         ..project_quota::LimitsUpdate::default()
     };
     let change = db_model::query::Change::new();
-    let update = Batch::new().step(project_quota::update(change, project_id, limits, None));
+    let update = project_quota::update(change, project_id, limits, None);
     update.commit(writes).await.unwrap();
 }
 

@@ -66,7 +66,7 @@ async fn k01_the_fleet_takes_exactly_as_many_projects_as_its_limit() {
     let database = TestDatabase::new().await;
     let executor = executor(&database).await;
     let pools = database.pools();
-    let limit = Batch::new().step(fleet_quota::update(Change::new(), 10, None));
+    let limit = fleet_quota::update(Change::new(), 10, None);
     limit.commit(&pools.writes).await.unwrap();
     let clients = (0..20).map(|number| {
         let executor = executor.clone();
@@ -198,7 +198,7 @@ async fn k03_k09_a_charge_of_three_resources_is_all_or_nothing_and_tells_the_num
                     ..project_quota::LimitsUpdate::default()
                 };
                 let raise = project_quota::update(Change::new(), project.id, vcpus, None);
-                Batch::new().step(raise).commit(&writes).await.unwrap();
+                raise.commit(&writes).await.unwrap();
                 create(&executor, sized(project.id, "three", 1, GIB)).await
             }
             other => panic!("not refused: {other:?}"),

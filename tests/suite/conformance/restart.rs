@@ -78,6 +78,7 @@ impl Private {
             write_size: 8,
             read_size: 2,
             wait: Duration::from_secs(10),
+            audit: false,
         };
         Database::new(self.options(), &pools, Uuid::now_v7())
     }

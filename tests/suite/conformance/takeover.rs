@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use db_model::batch::Batch;
+use db_model::types::limits::LEASE;
 use db_model::{connect, query};
 use nexus_tests::TestDatabase;
 use nexus_tests::fixture::{self, WIDE};
@@ -112,23 +113,77 @@ async fn j12_frozen_sessions_are_ended_also_when_the_first_to_declare_them_dead_
 
 /// A saga whose process halted at once and is known to be dead.
 async fn orphan(database: &TestDatabase, project_id: Uuid, name: &str) -> Uuid {
+    orphans(database, project_id, &[name.to_owned()]).await[0]
+}
+
+/// Sagas of one process that halted at once and is known to be dead.
+async fn orphans(database: &TestDatabase, project_id: Uuid, names: &[String]) -> Vec<Uuid> {
     let script = Arc::new(Script::default());
     let (commit, side) = (Commit::Action, Side::Before);
-    script.set(vec![Cue::halt(&Point {
+    let halt = Cue::halt(&Point {
         saga_id: Uuid::nil(),
         commit,
         what: "insert".to_owned(),
         side,
-    })]);
+    });
+    let options = ExecutorOptions {
+        probe: Arc::clone(&script) as _,
+        // What it has orphaned before stays so.
+        takes_over: false,
+        ..ExecutorOptions::default()
+    };
     let pools = database.pools();
-    let dead = probed(pools.clone(), script).await;
-    let mut submitted = begin_create(&dead, params(project_id, name)).await;
-    let ended = outcome(&mut submitted).await;
-    assert!(matches!(ended, Outcome::Lost), "{ended:?}");
+    let dead = Executor::start(pools.clone(), options).await.unwrap();
+    let mut sagas = Vec::new();
+    for name in names {
+        script.set(vec![halt.clone()]);
+        let mut submitted = begin_create(&dead, params(project_id, name)).await;
+        let ended = outcome(&mut submitted).await;
+        assert!(matches!(ended, Outcome::Lost), "{ended:?}");
+        sagas.push(submitted.id());
+    }
     dead.stop();
     let end = Batch::new().step(query::executor::end(dead.id()));
     end.commit(&pools.writes).await.unwrap();
-    submitted.id()
+    sagas
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn j05_of_several_that_recover_each_saga_has_one_and_is_done_once() {
+    const SAGAS: i64 = 12;
+    let database = TestDatabase::new().await;
+    let first = executor(&database).await;
+    let project = fixture::project(&first, "web", WIDE).await;
+    let before = quota(&database.pools().writes, project.id).await;
+    first.stop();
+    let names: Vec<_> = (0..SAGAS).map(|number| format!("i-{number}")).collect();
+    let sagas = orphans(&database, project.id, &names).await;
+    let mut pools = Vec::new();
+    for _ in 0..3 {
+        pools.push(database.pools());
+    }
+    // They look often, and none is taken for dead because the machine is busy.
+    let options = ExecutorOptions {
+        lease: LEASE,
+        ..quick()
+    };
+    let starting = pools
+        .iter()
+        .map(|pools| Executor::start(pools.clone(), options.clone()));
+    let executors = futures::future::join_all(starting).await;
+    for id in sagas {
+        ends(&database, id).await;
+        // Taken over once: a second owner would have raised the generation again.
+        let row = saga_row(&database, id).await;
+        assert_eq!(row, ("succeeded".to_owned(), 2, true));
+    }
+    let after = quota(&pools[0].writes, project.id).await;
+    assert_eq!(after.instances_used, SAGAS);
+    assert_eq!(after.generation, before.generation + SAGAS);
+    for executor in executors {
+        executor.unwrap().ready().unwrap();
+    }
+    database.assert_books_balance().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

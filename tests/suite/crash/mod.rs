@@ -1,5 +1,7 @@
-//! Death at any instant: of a process, of one of two, of the database, and of those who only seem dead.
+//! Death at any instant: of a process, of one of two, of the database, and of those who only seem dead;
+//! and a network that fails at random.
 
+mod chaos;
 mod database;
 mod frozen;
 mod process;

@@ -90,6 +90,7 @@ async fn a_password_is_shown_nowhere() {
             write_size: 1,
             read_size: 1,
             wait: Duration::from_millis(300),
+            audit: false,
         };
         let pools = Database::new(options.clone(), &pool, uuid::Uuid::now_v7());
         let pooled = pools.writes.get().await.unwrap_err();

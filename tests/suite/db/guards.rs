@@ -145,22 +145,22 @@ async fn each_guard_refuses_by_name_and_with_what_it_read() {
             state(NOBODY, None),
         ),
         (
-            format!("guard_fleet_quota_update(0, '{CHANGE}', 4)"),
+            "guard_fleet_quota_update(0, 4)".to_owned(),
             "generation",
             changed("fleet_quota", FLEET, 4, 5),
         ),
         (
-            format!("guard_project_quota_update(0, '{OPEN}', '{NOBODY}', 6)"),
+            format!("guard_project_quota_update(0, '{OPEN}', 6)"),
             "generation",
             changed("project_quota", OPEN, 6, 7),
         ),
         (
-            format!("guard_project_quota_update(0, '{CLOSED}', '{NOBODY}', 1)"),
+            format!("guard_project_quota_update(0, '{CLOSED}', 1)"),
             "project_state",
             state(CLOSED, Some("deleting")),
         ),
         (
-            format!("guard_project_quota_update(0, '{NOBODY}', '{CHANGE}', 1)"),
+            format!("guard_project_quota_update(0, '{NOBODY}', 1)"),
             "project_state",
             state(NOBODY, None),
         ),
@@ -206,8 +206,8 @@ async fn what_came_free_meanwhile_is_worth_another_try() {
         "guard_project_name(0, 'free')".to_owned(),
         format!("guard_instance_name(0, '{CLOSED}', 'two')"),
         // The quota was opened meanwhile, at any generation or at the one that was named.
-        format!("guard_project_quota_update(0, '{OPEN}', '{NOBODY}', NULL)"),
-        format!("guard_project_quota_update(0, '{OPEN}', '{NOBODY}', 7)"),
+        format!("guard_project_quota_update(0, '{OPEN}', NULL)"),
+        format!("guard_project_quota_update(0, '{OPEN}', 7)"),
     ] {
         assert_eq!(refusal(&client, &call).await.0, "40001", "{call}");
     }
@@ -228,7 +228,7 @@ async fn a_fleet_without_its_row_is_said_so() {
     let client = database.client().await;
     for call in [
         "guard_fleet_quota_charge(0, 1)".to_owned(),
-        format!("guard_fleet_quota_update(0, '{CHANGE}', NULL)"),
+        "guard_fleet_quota_update(0, NULL)".to_owned(),
     ] {
         client
             .batch_execute("BEGIN; DELETE FROM fleet_quota")
@@ -260,16 +260,8 @@ async fn a_step_that_did_what_it_had_to_passes() {
         (format!("guard_instance_name(1, '{OPEN}', 'two')"), 1),
         (format!("guard_project_state(1, '{NOBODY}', 1)"), 1),
         (format!("guard_instance_state(1, '{NOBODY}', 1)"), 1),
-        (format!("guard_fleet_quota_update(1, '{NOBODY}', 1)"), 1),
-        (
-            format!("guard_project_quota_update(1, '{NOBODY}', '{NOBODY}', 1)"),
-            1,
-        ),
-        // The change stands there already: its first run committed, whatever generation it asked for.
-        (
-            format!("guard_project_quota_update(0, '{OPEN}', '{CHANGE}', 1)"),
-            0,
-        ),
+        ("guard_fleet_quota_update(1, 1)".to_owned(), 1),
+        (format!("guard_project_quota_update(1, '{NOBODY}', 1)"), 1),
     ] {
         assert_eq!(
             database.number(&format!("SELECT {call}")).await,

@@ -13,6 +13,7 @@ const ONE: PoolOptions = PoolOptions {
     write_size: 1,
     read_size: 1,
     wait: Duration::from_secs(2),
+    audit: false,
 };
 
 fn pools(options: ConnectOptions) -> (WritePool, ReadPool) {

@@ -3,6 +3,7 @@
 mod commands;
 mod logs;
 mod metrics;
+mod purge;
 mod quota;
 mod start;
 mod stop;

@@ -33,7 +33,9 @@ SELECT jsonb_build_object(
   'quotas', (SELECT jsonb_agg(to_jsonb(q) - 'project_id' - 'changed_by' - 'time_created' - 'time_modified'
     || jsonb_build_object('project', p.name) ORDER BY p.name) FROM project_quota q JOIN project p ON p.id = q.project_id),
   'instances', (SELECT jsonb_agg(to_jsonb(i) - 'id' - 'project_id' - 'changed_by' - 'time_created' - 'time_modified' - 'time_deleted'
-    || jsonb_build_object('deleted', time_deleted IS NOT NULL) ORDER BY name) FROM instance i)
+    || jsonb_build_object('deleted', time_deleted IS NOT NULL) ORDER BY name) FROM instance i),
+  'events', (SELECT jsonb_agg(jsonb_build_object('kind', kind, 'name', resource_name, 'at', resource_generation)
+    ORDER BY resource_name, kind) FROM event)
 )::text";
 
 /// One line of the table.

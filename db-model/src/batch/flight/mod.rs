@@ -19,6 +19,7 @@ pub use error::{FlightError, Lost, NotSent, ServerError};
 pub use open::{Landing, Standing};
 pub use self_test::SelfTestError;
 
+use super::text;
 use crate::connect::{self, Access, ConnectError, ConnectOptions, Wire};
 use bytes::{Bytes, BytesMut};
 use cache::{Cache, Plan};
@@ -55,6 +56,8 @@ pub struct Flight {
     cache: Cache,
     /// What the last ReadyForQuery said; nothing once something was written since.
     standing: Option<Standing>,
+    /// Whether a statement may have left something behind in the session.
+    changed: bool,
     backend_pid: i32,
     server_version: String,
 }
@@ -83,6 +86,7 @@ impl Flight {
             received: BytesMut::new(),
             cache: Cache::new(),
             standing: Some(Standing::Idle),
+            changed: false,
             backend_pid: opened.backend_pid,
             server_version: opened.server_version,
         })
@@ -127,6 +131,13 @@ impl Flight {
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.standing == Some(Standing::Idle) && self.wire.is_some()
+    }
+
+    /// Whether the session is still as it was when it was opened, as far as the statements' texts tell: no setting,
+    /// temporary table, LISTEN or lock that the next user would meet.
+    #[must_use]
+    pub fn is_unchanged(&self) -> bool {
+        !self.changed
     }
 
     /// The process id of the session's backend on the server.
@@ -206,6 +217,14 @@ impl Flight {
             return Err(NotSent::Poisoned);
         };
         self.standing = None;
+        // Looked at when it is prepared: what is in the cache has been looked at.
+        let new = queries
+            .iter()
+            .zip(&plan.steps)
+            .filter(|(_, step)| step.parse);
+        self.changed |= new
+            .into_iter()
+            .any(|(query, _)| text::changes_session(&query.sql));
         let closing = self.cache.closing().len();
         let mut state = State::new(plan, closing);
         let mut sent = 0;

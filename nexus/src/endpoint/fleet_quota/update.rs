@@ -4,8 +4,8 @@ use axum::Json as Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use db_model::batch::{Batch, Persistence};
-use db_model::query::{Change, fleet_quota};
+use db_model::batch::Persistence;
+use db_model::query::{Change, event, fleet_quota};
 
 use super::view::{find, tag};
 use crate::api::quota::{FleetLimits, FleetQuota};
@@ -36,12 +36,14 @@ pub async fn update(
     let projects = body.validate()?;
     let quota = find(&app).await?;
     let generation = tag(&quota).if_match(&headers)?;
-    let ((), rows) = Batch::new()
-        .step(fleet_quota::update(Change::new(), projects, generation))
-        .step(fleet_quota::view())
-        .commit_as(&app.database().writes, Persistence::Keyed)
-        .await?;
-    let quota = only(rows)?;
+    let update = fleet_quota::update(Change::new(), projects, generation)
+        .commit_as(&app.database().writes, Persistence::Keyed);
+    let quota = match update.await {
+        Ok(rows) => only(rows)?,
+        // The reply was lost, and a second try found the first: the quota as it is by now.
+        Err(error) if event::is_recorded(&error) => find(&app).await?,
+        Err(error) => return Err(error.into()),
+    };
     let etag = tag(&quota).to_header();
     Ok(([(header::ETAG, etag)], Body(FleetQuota::from(quota))).into_response())
 }

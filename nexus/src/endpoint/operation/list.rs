@@ -4,16 +4,13 @@ use axum::Json;
 use axum::extract::State;
 use db_model::read;
 use db_model::read::saga::SagaFilter;
-use db_model::types::NameOrId;
-use uuid::Uuid;
 
 use crate::api::operation::{Operation, OperationFilter, OperationPage, OperationState};
 use crate::api::page::{PageQuery, SortBy};
 use crate::app::App;
-use crate::endpoint::find_project;
+use crate::endpoint::find_project_id;
 use crate::http::error::ApiError;
 use crate::http::extract::Query;
-use crate::http::extract::path::parse_name_or_id;
 use crate::http::page::Page;
 
 /// List operations
@@ -31,7 +28,7 @@ pub async fn list(
     Query((query, filter)): Query<(PageQuery, OperationFilter)>,
 ) -> Result<Json<OperationPage>, ApiError> {
     let project_id = match &filter.project {
-        Some(text) => Some(project_id(&app, text).await?),
+        Some(text) => Some(find_project_id(&app, text).await?),
         None => None,
     };
     let scope = format!(
@@ -52,12 +49,4 @@ pub async fn list(
         items: rows.into_iter().map(Operation::from).collect(),
         next_page,
     }))
-}
-
-/// An id is taken as it is: the project may be deleted, and its operations are still there.
-async fn project_id(app: &App, text: &str) -> Result<Uuid, ApiError> {
-    match parse_name_or_id("project", text)? {
-        NameOrId::Id(id) => Ok(id),
-        name => Ok(find_project(app, &name).await?.id),
-    }
 }

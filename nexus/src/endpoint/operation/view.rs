@@ -25,6 +25,10 @@ pub async fn view(
     let saga = read::saga::view(app.reads(), path.operation).await?;
     let saga = saga.ok_or_else(|| ApiError::not_found("operation", path.operation))?;
     let events = read::saga::events(app.reads(), saga.id).await?;
+    // A saga that has ended has a log: this one was purged, log and row, between the two reads.
+    if saga.time_finished.is_some() && events.is_empty() {
+        return Err(ApiError::not_found("operation", path.operation));
+    }
     let names = sagas::registry::nodes(&saga.name);
     Ok(Json(OperationView::new(saga, events, names)))
 }

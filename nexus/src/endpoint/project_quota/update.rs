@@ -4,11 +4,11 @@ use axum::Json as Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use db_model::batch::{Batch, Persistence};
-use db_model::query::Change;
+use db_model::batch::Persistence;
 use db_model::query::project_quota::{self, LimitsUpdate};
+use db_model::query::{Change, event};
 
-use super::view::{find, tag};
+use super::view::{find, find_by_id, tag};
 use crate::api::project::ProjectPath as PathDocs;
 use crate::api::quota::{ProjectQuota, QuotaLimits};
 use crate::app::App;
@@ -47,12 +47,14 @@ pub async fn update(
         memory_bytes: limits.memory_bytes,
     };
     let id = quota.project_id;
-    let ((), rows) = Batch::new()
-        .step(project_quota::update(Change::new(), id, limits, generation))
-        .step(project_quota::view(id))
-        .commit_as(&app.database().writes, Persistence::Keyed)
-        .await?;
-    let quota = only(rows)?;
+    let update = project_quota::update(Change::new(), id, limits, generation)
+        .commit_as(&app.database().writes, Persistence::Keyed);
+    let quota = match update.await {
+        Ok(rows) => only(rows)?,
+        // The reply was lost, and a second try found the first: the quota as it is by now.
+        Err(error) if event::is_recorded(&error) => find_by_id(&app, id).await?,
+        Err(error) => return Err(error.into()),
+    };
     let etag = tag(&quota).to_header();
     Ok(([(header::ETAG, etag)], Body(ProjectQuota::from(quota))).into_response())
 }

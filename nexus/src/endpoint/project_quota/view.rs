@@ -7,6 +7,7 @@ use axum::response::Response;
 use db_model::model::ProjectQuota as Row;
 use db_model::read;
 use db_model::types::NameOrId;
+use uuid::Uuid;
 
 use crate::api::project::ProjectPath as PathDocs;
 use crate::api::quota::ProjectQuota;
@@ -39,8 +40,13 @@ pub async fn view(
 /// The quota of the project, or 404.
 pub(super) async fn find(app: &App, which: &NameOrId) -> Result<Row, ApiError> {
     let project = find_project(app, which).await?;
-    let quota = read::quota::project(app.reads(), project.id).await?;
-    quota.ok_or_else(|| ApiError::internal(format!("project {} has no quota row", project.id)))
+    find_by_id(app, project.id).await
+}
+
+/// The quota of a project that there is or was.
+pub(super) async fn find_by_id(app: &App, project_id: Uuid) -> Result<Row, ApiError> {
+    let quota = read::quota::project(app.reads(), project_id).await?;
+    quota.ok_or_else(|| ApiError::internal(format!("project {project_id} has no quota row")))
 }
 
 /// The tag of a project's quota.

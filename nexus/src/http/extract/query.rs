@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use db_model::types::EventKind;
 use db_model::types::limits::PAGE_ITEMS_MAX;
 
+use crate::api::event::EventQuery;
 use crate::api::operation::{OperationFilter, OperationState};
 use crate::api::page::{PageQuery, SortBy};
 use crate::api::problem::{FieldError, Rule};
@@ -63,6 +65,17 @@ impl FromQuery for (PageQuery, OperationFilter) {
             project: parameters.text("project"),
         };
         (PageQuery::take(parameters), filter)
+    }
+}
+
+impl FromQuery for EventQuery {
+    fn take(parameters: &mut Parameters) -> Self {
+        Self {
+            limit: parameters.whole("limit", 1, PAGE_ITEMS_MAX),
+            page_token: parameters.text("page_token"),
+            kind: parameters.choice("kind", EventKind::ALL, EventKind::as_str),
+            project: parameters.text("project"),
+        }
     }
 }
 
