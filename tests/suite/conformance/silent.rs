@@ -79,7 +79,7 @@ async fn e01_e05_e09_an_error_of_a_batch_is_one_record_with_all_that_is_known_of
         &errors[0],
         &[
             "unknown",
-            "fleet_quota.update (step 0)",
+            "fleet_quota.set_limit (step",
             "try 3",
             "ZZ999",
             "nobody knows this",
