@@ -40,13 +40,16 @@ const DELAY: Duration = Duration::from_millis(1);
 /// Connections that the server takes: two pools of sessions, one pgbench, and some to look.
 const CONNECTIONS_MAX: u32 = 300;
 
+const AFTER_HELP: &str = "\
+A cell is one variant in one scenario. In each round every variant of a scenario runs for a short time, in another \
+order, so that all meet the same machine; a full run takes about eight minutes. After each cell the rows, the \
+counters and the acknowledgements must agree, or the variant is not reported.\n\n\
+PostgreSQL is started for the run under target/, with fsync, and removed with its data afterwards. pgbench is \
+taken from the same installation. Nothing else should run on the machine meanwhile.";
+
 /// The same transaction by six ways: charge a quota row, insert an instance, insert an event.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "\
-A cell is one variant in one scenario; rounds take turns, so that all variants of a scenario meet the same
-machine. After each cell the rows, the counters and the acknowledgements must agree, or the variant is not
-reported. PostgreSQL is started for the run under target/, with fsync, and removed with its data afterwards.
-Nothing else should run on the machine meanwhile.")]
+#[command(after_help = AFTER_HELP)]
 pub struct BatchArgs {
     /// How long each cell counts, in seconds; warming up comes on top.
     #[arg(long, default_value_t = 1, value_parser = value_parser!(u64).range(1..=600))]
@@ -63,7 +66,7 @@ pub struct BatchArgs {
     /// Print JSON instead of tables.
     #[arg(long)]
     pub json: bool,
-    /// One round of one second with 16 clients: less than a minute, to see that it runs.
+    /// One round of one second with 16 clients: about a minute, to see that it runs.
     #[arg(long, conflicts_with_all = ["seconds", "rounds", "clients"])]
     pub quick: bool,
 }
@@ -105,7 +108,10 @@ pub async fn batch(args: BatchArgs) -> Result<()> {
     }
     let data = folder().context("a folder for the server")?;
     let embedded = server::durable(data.path(), CONNECTIONS_MAX).await?;
-    let report = measure(&embedded, &args, &scenarios, with_trips).await;
+    let report = tokio::select! {
+        report = measure(&embedded, &args, &scenarios, with_trips) => report,
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+    };
     embedded.stop().await.context("stopping the server")?;
     let report = report?;
     if args.json {
@@ -142,6 +148,13 @@ async fn measure(
     let mut pgbench = Pgbench::new(&server, one.database()).await?;
     let line = Line::start(server.socket(), DELAY)?;
     let mut report = Report::new(&place, args).await?;
+    for (name, network) in [
+        ("round trip, local", Network::Local),
+        ("round trip, 1 ms each way", Network::Line(line.port())),
+    ] {
+        let sessions = Sessions::new(&server.url(network), 1).await?;
+        report.note(name, format!("{:.2} ms", sessions.round_trip_ms().await?));
+    }
     if with_trips {
         report.trips = trips::count(&server, &mut place).await?;
     }

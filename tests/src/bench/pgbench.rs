@@ -141,6 +141,7 @@ impl Pgbench {
             command.args([flag, number.to_string().as_str()]);
         }
         let output = command
+            .kill_on_drop(true)
             .env_remove("PGOPTIONS")
             .args(["-n", "-M", protocol, "-U", &self.user])
             .args(["-h", &target.host, "-p", &target.port.to_string()])

@@ -81,7 +81,7 @@ impl Report {
             ("load before".to_owned(), first_line("/proc/loadavg", "")),
             (
                 "cells".to_owned(),
-                format!("{} s, median of {} rounds", args.seconds, args.rounds),
+                format!("{} s; medians of rounds: {}", args.seconds, args.rounds),
             ),
         ];
         for name in [
@@ -99,6 +99,11 @@ impl Report {
             trips: Vec::new(),
             scenarios: Vec::new(),
         })
+    }
+
+    /// Adds what has to be known of the machine.
+    pub fn note(&mut self, name: &str, value: String) {
+        self.machine.push((name.to_owned(), value));
     }
 
     /// Tables to read; they are Markdown.

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use db_model::Database;
@@ -161,6 +161,22 @@ impl Sessions {
         drop(self.diesel.get().await.context("a session of Diesel's")?);
         self.database.ping().await?;
         Ok(())
+    }
+
+    /// How long the server takes to answer a question that costs nothing, in milliseconds: the median of many.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn round_trip_ms(&self) -> Result<f64> {
+        self.database.ping().await?;
+        let mut times = Vec::new();
+        for _ in 0..101 {
+            let asked = Instant::now();
+            self.database.ping().await?;
+            times.push(asked.elapsed());
+        }
+        times.sort();
+        Ok(times[times.len() / 2].as_secs_f64() * 1e3)
     }
 
     /// The product's pools.
