@@ -280,30 +280,40 @@ fn filled(sql: &str, binds: &[String]) -> Result<String> {
     Ok(filled)
 }
 
-/// What a run has done: the rate of each second but the first, and how many transactions in all.
+/// What a run has done: the rate after the first second, and how many transactions in all.
 fn read(text: &str) -> Result<Done> {
+    let acknowledged = acknowledged(text)?;
     let mut rates = Vec::new();
     for line in text.lines().filter(|line| line.starts_with("progress: ")) {
         let rate = line.split(", ").nth(1);
         rates.push(number(rate.context("a line of progress without a rate")?)?);
     }
-    let counted = rates.get(1..).unwrap_or_default();
-    ensure!(!counted.is_empty(), "no progress after the first second");
+    let per_second = match rates.as_slice() {
+        [] => bail!("no progress after the first second"),
+        // The line of the last second is missing when that ends a little early.
+        [first] => {
+            let all = acknowledged as f64;
+            (all - first) / (all / number(after(text, "tps = ")?)? - 1.0)
+        }
+        [_, counted @ ..] => counted.iter().sum::<f64>() / counted.len() as f64,
+    };
     Ok(Done {
-        acknowledged: acknowledged(text)?,
-        per_second: counted.iter().sum::<f64>() / counted.len() as f64,
+        acknowledged,
+        per_second,
     })
 }
 
 /// How many transactions a run has done, none of which may have failed.
 fn acknowledged(text: &str) -> Result<u64> {
-    let find = |prefix: &str| {
-        let found = text.lines().find_map(|line| line.strip_prefix(prefix));
-        number(found.with_context(|| format!("no line {prefix:?}"))?)
-    };
-    let failed = find("number of failed transactions: ")?;
+    let failed = number(after(text, "number of failed transactions: ")?)?;
     ensure!(failed == 0.0, "{failed} transactions failed");
-    Ok(find("number of transactions actually processed: ")? as u64)
+    Ok(number(after(text, "number of transactions actually processed: ")?)? as u64)
+}
+
+/// The rest of the line that begins with a prefix.
+fn after<'a>(text: &'a str, prefix: &str) -> Result<&'a str> {
+    let found = text.lines().find_map(|line| line.strip_prefix(prefix));
+    found.with_context(|| format!("no line {prefix:?}"))
 }
 
 /// The number with which a text begins.
@@ -311,4 +321,28 @@ fn number(text: &str) -> Result<f64> {
     let word = text.split([' ', '/']).next().unwrap_or_default();
     word.parse()
         .with_context(|| format!("{word:?} is no number"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOTAL: &str = "number of transactions actually processed: 3000\n\
+                         number of failed transactions: 0 (0.000%)\n\
+                         tps = 1500.0 (without initial connection time)\n\
+                         progress: 1.0 s, 1200.0 tps, lat 8.2 ms stddev 9.8, 0 failed\n";
+
+    #[test]
+    fn the_first_second_does_not_count() {
+        let last = "progress: 2.0 s, 1700.0 tps, lat 8.2 ms stddev 9.8, 0 failed\n";
+        let done = read(&format!("{TOTAL}{last}")).unwrap();
+        assert_eq!((done.acknowledged, done.per_second), (3000, 1700.0));
+        assert_eq!(read(TOTAL).unwrap().per_second, 1800.0);
+    }
+
+    #[test]
+    fn a_failed_transaction_is_no_result() {
+        let failed = TOTAL.replace("failed transactions: 0", "failed transactions: 2");
+        assert!(read(&failed).is_err());
+    }
 }
