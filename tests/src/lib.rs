@@ -5,6 +5,7 @@
     reason = "a harness that meets the unexpected fails the test at that line"
 )]
 
+pub mod bench;
 pub mod database;
 pub mod fault;
 pub mod feed;
