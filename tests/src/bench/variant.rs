@@ -144,6 +144,7 @@ impl Sessions {
             write_size: size,
             read_size: 1,
             wait: SESSION_WAIT,
+            audit: false,
         };
         let options = ConnectOptions::parse(url)?;
         Ok(Self {
