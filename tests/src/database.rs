@@ -14,7 +14,7 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::proxy::Proxy;
-use crate::{feed, server};
+use crate::{feed, quiet, server};
 
 /// The lock under which one process at a time makes the template.
 const TEMPLATE_LOCK: i64 = 0x7465_6d70_6c61_7465;
@@ -187,13 +187,6 @@ impl TestDatabase {
         };
         self.eventually("every session is back in its pool", async || idle())
             .await;
-        let sessions = async || -> BTreeMap<String, i64> {
-            let select = "SELECT application_name, count(*) FROM pg_stat_activity \
-                          WHERE datname = current_database() AND application_name LIKE 'nexus/%' \
-                          GROUP BY application_name";
-            let rows = client.query(select, &[]).await.unwrap();
-            rows.iter().map(|row| (row.get(0), row.get(1))).collect()
-        };
         // A slot whose session was lost keeps its place, so there may be fewer sessions than slots.
         let slots: BTreeMap<String, i64> = pools
             .iter()
@@ -205,27 +198,14 @@ impl TestDatabase {
             })
             .collect();
         self.eventually("no session is left that no pool holds", async || {
-            let sessions = sessions().await;
+            let sessions = quiet::sessions(&client).await;
             let held = |(name, count): (&String, &i64)| {
                 slots.get(name).is_some_and(|slots| count <= slots)
             };
             sessions.iter().all(held)
         })
         .await;
-        let count = async |what: &str| -> i64 { client.query_one(what, &[]).await.unwrap().get(0) };
-        let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
-                    AND pid <> pg_backend_pid() AND backend_type = 'client backend' \
-                    AND (state <> 'idle' OR xact_start IS NOT NULL)";
-        self.eventually(
-            "no session is at work or has a transaction open",
-            async || count(open).await == 0,
-        )
-        .await;
-        let locks = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
-                     WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() \
-                     AND a.backend_type = 'client backend'";
-        self.eventually("no lock is held", async || count(locks).await == 0)
-            .await;
+        quiet::settles(&client).await;
     }
 
     /// Waits, for at most [`crate::SOON`], until a condition holds.

@@ -6,12 +6,16 @@ use std::time::Duration;
 use db_model::books;
 use db_model::connect::ConnectOptions;
 use db_model::pool::{PoolOptions, WritePool};
+use db_model::types::limits::{READ_POOL_SIZE_DEFAULT, WRITE_POOL_SIZE_DEFAULT};
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
 use crate::feed::{self, Follower};
 use crate::load::Worker;
-use crate::process;
+use crate::{process, quiet};
+
+/// Sessions of a process beside its two pools: one for the heartbeat.
+const LEASE_SESSIONS: u32 = 1;
 
 /// What a client knows of a thing from the answers it had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +110,7 @@ impl History {
 
     /// Sees that what was acknowledged is there and nothing else is, that each accepted operation
     /// has ended, that nothing is stuck or doubled, that each change is told once,
-    /// and that the books balance.
+    /// that no session, transaction or lock is left behind, and that the books balance.
     pub async fn verify(mut self, api: &str, database_url: &str) {
         let refused: usize = self.seen.iter().map(|seen| seen.refused).sum();
         let failures: usize = self.seen.iter().map(|seen| seen.failures.len()).sum();
@@ -149,6 +153,11 @@ impl History {
         let extent = "SELECT purged_sequence FROM event_feed";
         let purged: i64 = database.query_one(extent, &[]).await.unwrap().get(0);
         follower.assert_whole(usize::try_from(purged).unwrap());
+        quiet::settles(&database).await;
+        let most = i64::from(WRITE_POOL_SIZE_DEFAULT + READ_POOL_SIZE_DEFAULT + LEASE_SESSIONS);
+        for (process, sessions) in quiet::sessions(&database).await {
+            assert!(sessions <= most, "{process} has {sessions} sessions");
+        }
         assert_balanced(database_url).await;
     }
 

@@ -16,6 +16,7 @@ pub mod load;
 pub mod past;
 pub mod process;
 pub mod proxy;
+pub mod quiet;
 pub mod script;
 pub mod server;
 pub mod service;

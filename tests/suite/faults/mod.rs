@@ -46,7 +46,7 @@ fn random_programs_do_what_the_model_says_whatever_the_network_does() {
         panic!("{error}");
     }
     runtime.block_on(async {
-        bench.assert_quiet().await;
+        bench.assert_quiet(&database).await;
         database.assert_books_balance().await;
     });
 }

@@ -85,6 +85,7 @@ fn fault() -> impl Strategy<Value = Fault> {
         Just(Trouble::CutBeforeSync),
         Just(Trouble::CutAtSync),
         Just(Trouble::LoseReply),
+        (0..16usize).prop_map(Trouble::CutAfter),
         (0..12usize).prop_map(Trouble::CutReplyAfter),
     ];
     (trouble, 0..6usize).prop_map(|(trouble, flight)| Fault { trouble, flight })

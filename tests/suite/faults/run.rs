@@ -11,9 +11,8 @@ use db_model::batch::{
 };
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use nexus_tests::TestDatabase;
-use nexus_tests::eventually;
-use nexus_tests::proxy::{Proxy, Rule};
+use nexus_tests::proxy::Proxy;
+use nexus_tests::{TestDatabase, quiet};
 use proptest::prelude::TestCaseError;
 use proptest::{prop_assert, prop_assert_eq};
 use tokio_postgres::Client;
@@ -25,14 +24,6 @@ const TABLES: &str = "\
 CREATE TABLE item (id bigint CONSTRAINT item_pkey PRIMARY KEY, value bigint NOT NULL);
 CREATE TABLE orphan (parent_id bigint CONSTRAINT orphan_parent_id_fkey
     REFERENCES item (id) DEFERRABLE INITIALLY DEFERRED)";
-
-/// Sessions that have something under way, and what they hold.
-const BUSY: &str = "\
-SELECT (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
-    AND backend_type = 'client backend' AND pid <> pg_backend_pid()
-    AND (state <> 'idle' OR xact_start IS NOT NULL))
-+ (SELECT count(*) FROM pg_locks WHERE database = (SELECT oid FROM pg_database
-    WHERE datname = current_database()) AND pid <> pg_backend_pid())";
 
 /// No item has this id.
 const NOBODY: i64 = -1;
@@ -96,17 +87,14 @@ impl Bench {
         let (ending, after) = model::run(&call.unit, &before);
         let troubles = self.proxy.troubles();
         if let Some(Fault { trouble, flight }) = call.fault {
-            let skip = flight;
-            self.proxy.on(Rule {
-                skip,
-                ..trouble.into()
-            });
+            self.proxy.on(trouble.at(self.proxy.flights() + flight));
         }
         let hooked = Arc::new(AtomicUsize::new(0));
         let told = self.tell(&call.unit, &hooked).await;
         self.proxy.clear();
         let disturbed = self.proxy.troubles() > troubles;
-        self.settles().await;
+        // The server may still have to notice what was cut off.
+        quiet::settles(&self.client).await;
         let found = self.items().await;
 
         let hooked = hooked.load(Ordering::Relaxed);
@@ -189,23 +177,9 @@ impl Bench {
         rows.iter().map(|row| (row.get(0), row.get(1))).collect()
     }
 
-    /// Waits until the server has done with whatever was cut off.
-    async fn settles(&self) {
-        eventually("the server is idle", async || {
-            let row = self.client.query_one(BUSY, &[]).await.unwrap();
-            row.get::<_, i64>(0) == 0
-        })
-        .await;
-    }
-
-    /// No session is in a transaction or holds a lock, and there are as many as the pool has.
-    pub async fn assert_quiet(&self) {
-        self.settles().await;
-        let sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
-                        AND backend_type = 'client backend' AND pid <> pg_backend_pid()";
-        let row = self.client.query_one(sessions, &[]).await.unwrap();
-        let slots = i64::from(self.pools.writes.state().slots);
-        assert!(row.get::<_, i64>(0) <= slots, "sessions were left behind");
+    /// What faults must not leave behind.
+    pub async fn assert_quiet(&self, database: &TestDatabase) {
+        database.assert_database_quiet(&[&self.pools]).await;
     }
 }
 
