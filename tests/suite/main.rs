@@ -6,6 +6,7 @@
 )]
 
 mod api;
+mod compile;
 mod conformance;
 mod crash;
 mod db;

@@ -9,7 +9,7 @@ mod guards;
 mod lost;
 mod migrate;
 mod pool;
-mod private;
+pub mod private;
 mod purge;
 mod schema;
 

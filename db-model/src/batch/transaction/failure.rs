@@ -54,17 +54,22 @@ impl Cause {
 pub struct Failure {
     /// Gone when the transaction cannot go on in any case.
     core: Option<Box<Core>>,
-    cause: Cause,
+    cause: Box<Cause>,
 }
 
 impl Failure {
     pub(super) fn new(core: Box<Core>, cause: Cause) -> Self {
-        let core = Some(core);
-        Self { core, cause }
+        Self {
+            core: Some(core),
+            cause: Box::new(cause),
+        }
     }
 
     pub(super) fn without(cause: Cause) -> Self {
-        Self { core: None, cause }
+        Self {
+            core: None,
+            cause: Box::new(cause),
+        }
     }
 
     /// What went wrong.
@@ -77,14 +82,14 @@ impl Failure {
         let Self { core, cause } = self;
         match core {
             Some(core) if core.id() == id && cause.is_recoverable() && core.is_usable() => {
-                Ok((core, cause))
+                Ok((core, *cause))
             }
             core => Err(Self { core, cause }),
         }
     }
 
     pub(super) fn into_parts(self) -> (Option<Box<Core>>, Cause) {
-        (self.core, self.cause)
+        (self.core, *self.cause)
     }
 }
 
