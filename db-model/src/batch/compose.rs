@@ -328,8 +328,7 @@ fn prepare(steps: Vec<SentStep>, settings: Settings) -> Result<Sendable, BatchEr
         let query = step
             .query
             .map_err(|message| BatchError::Invalid(format!("{name}: {message}")))?;
-        let binds = query.binds.iter().filter_map(|bind| bind.value.as_ref());
-        bytes += query.sql.len() + binds.map(bytes::Bytes::len).sum::<usize>();
+        bytes += query.bytes();
         sendable.queries.push(query);
         sendable.labels.push(step.label);
         sendable.refusals.push(step.refusals);

@@ -1,11 +1,11 @@
 //! A commit whose outcome nobody looks at.
-//@ unused `Result` that must be used
+#![deny(unused_must_use)]
 
-use db_model::batch::{Batch, BatchError};
+use db_model::batch::Batch;
 use db_model::pool::WritePool;
 
-pub async fn commit(pool: &WritePool) -> Result<(), BatchError> {
-    #[cfg(mistake)]
+pub async fn swallow(pool: &WritePool) {
     Batch::new().commit(pool).await;
-    Batch::new().commit(pool).await
 }
+
+fn main() {}

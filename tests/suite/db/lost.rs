@@ -184,13 +184,10 @@ async fn a_terminated_session_is_known_not_to_have_committed() {
         .unwrap();
     tokio::task::yield_now().await;
     let killed = fly(&mut flight, &BATCH).await;
-    assert!(
-        matches!(
-            killed,
-            Err(FlightError::NotSent(NotSent::Lost(Lost::Closed)))
-        ),
-        "{killed:?}"
-    );
+    let Err(FlightError::NotSent(NotSent::Lost(Lost::Fatal(error)))) = killed else {
+        panic!("{killed:?}")
+    };
+    assert_eq!(error.sqlstate, "57P01");
     assert!(!flight.is_clean());
     scene.end().await;
 }

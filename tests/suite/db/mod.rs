@@ -11,7 +11,7 @@ mod guards;
 mod lost;
 mod migrate;
 mod pool;
-mod private;
+pub mod private;
 mod purge;
 mod raw;
 mod schema;

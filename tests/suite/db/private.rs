@@ -71,7 +71,8 @@ impl PrivateServer {
         self.folder.path()
     }
 
-    fn command(&self, program: &str) -> Command {
+    /// One of the server's programs, run as the server's user.
+    pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.programs.join(program));
         if rustix::process::geteuid().is_root() {
             command.uid(self.user.0).gid(self.user.1);
@@ -101,6 +102,11 @@ impl PrivateServer {
     /// Stops it: clients are cut off.
     pub fn stop(&mut self) {
         self.end(Signal::INT);
+    }
+
+    /// Has it end as in a crash: what it had not written is lost.
+    pub fn crash(&mut self) {
+        self.end(Signal::QUIT);
     }
 
     fn end(&mut self, signal: Signal) {

@@ -12,8 +12,6 @@ mod swallow;
 mod text;
 mod tree;
 
-pub(crate) use tree::top;
-
 use tree::Tree;
 
 /// Asserts that a rule complains of each of the broken trees and of nothing here.

@@ -86,6 +86,18 @@ pub enum Lost {
     NotIdle(Standing),
 }
 
+/// An error with all its sources, for where it goes on as a text.
+pub(in crate::batch) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
 impl Lost {
     pub(super) fn protocol(what: impl Into<String>) -> Self {
         Self::Protocol(what.into())

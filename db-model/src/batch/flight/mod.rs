@@ -15,6 +15,7 @@ mod tests;
 mod wire;
 
 pub use answer::{Answer, Column, Field, Row};
+pub(super) use error::chain;
 pub use error::{FlightError, Lost, NotSent, ServerError};
 pub use open::{Landing, Standing};
 pub use self_test::SelfTestError;
@@ -36,6 +37,14 @@ pub struct Query {
     pub sql: Arc<str>,
     /// The parameters `$1`, `$2`, ...
     pub binds: Vec<Bind>,
+}
+
+impl Query {
+    /// Bytes of the text and of the parameters.
+    pub(super) fn bytes(&self) -> usize {
+        let values = self.binds.iter().filter_map(|bind| bind.value.as_ref());
+        self.sql.len() + values.map(Bytes::len).sum::<usize>()
+    }
 }
 
 /// One parameter of a statement.
@@ -156,22 +165,33 @@ impl Flight {
     pub(crate) async fn check(&mut self) -> bool {
         // Lets the runtime look at its sockets first: what it has not heard of, reading does not find.
         tokio::task::yield_now().await;
-        if self.is_clean() && std::future::poll_fn(|cx| Poll::Ready(self.is_gone(cx))).await {
+        if self.is_clean()
+            && let Some(lost) = self.gone().await
+        {
+            tracing::debug!(cause = %chain(&lost), "a session was lost while nobody used it");
             self.close();
         }
         self.is_clean()
     }
 
-    fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Why the session is gone, if it is, as far as that has been heard.
+    async fn gone(&mut self) -> Option<Lost> {
+        std::future::poll_fn(|cx| Poll::Ready(self.poll_gone(cx))).await
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Option<Lost> {
         let Some(wire) = self.wire.as_mut() else {
-            return true;
+            return Some(Lost::Closed);
         };
         loop {
-            match wire::poll_receive(wire, &mut self.received, cx) {
+            let ended = match wire::poll_receive(wire, &mut self.received, cx) {
                 Poll::Pending => return state::ends_session(&mut self.received),
-                Poll::Ready(Ok(0) | Err(_)) => return true,
-                Poll::Ready(Ok(_)) => {}
-            }
+                Poll::Ready(Ok(0)) => Lost::Closed,
+                Poll::Ready(Err(error)) => Lost::Io(error),
+                Poll::Ready(Ok(_)) => continue,
+            };
+            // The server says why before it closes.
+            return Some(state::ends_session(&mut self.received).unwrap_or(ended));
         }
     }
 
@@ -208,9 +228,9 @@ impl Flight {
         plan: &'plan Plan,
         until: Instant,
     ) -> Result<(State<'plan>, Result<Standing, Lost>, bool), NotSent> {
-        if std::future::poll_fn(|cx| Poll::Ready(self.is_gone(cx))).await {
+        if let Some(lost) = self.gone().await {
             self.close();
-            return Err(NotSent::Lost(Lost::Closed));
+            return Err(NotSent::Lost(lost));
         }
         let pipeline = wire::encode(queries, plan, self.cache.closing())?;
         let Some(stream) = self.wire.as_mut() else {

@@ -245,17 +245,27 @@ impl<'plan> State<'plan> {
     }
 }
 
-/// Whether what arrived between two flights means that the session cannot carry another.
-pub(super) fn ends_session(received: &mut BytesMut) -> bool {
+/// Why the session cannot carry another flight, if what arrived since the last one means that.
+pub(super) fn ends_session(received: &mut BytesMut) -> Option<Lost> {
     loop {
         match next_message(received) {
-            Ok(None) => return false,
+            Ok(None) => return None,
             Ok(Some(
                 Message::NoticeResponse(_)
                 | Message::ParameterStatus(_)
                 | Message::NotificationResponse(_),
             )) => {}
-            Ok(Some(_)) | Err(_) => return true,
+            Ok(Some(Message::ErrorResponse(body))) => {
+                return Some(match ServerError::parse(body.fields()) {
+                    Ok(error) => Lost::Fatal(Box::new(error)),
+                    Err(error) => Lost::protocol(error.to_string()),
+                });
+            }
+            Ok(Some(message)) => {
+                let message = name(&message);
+                return Some(Lost::protocol(format!("{message} that nobody asked for")));
+            }
+            Err(lost) => return Some(lost),
         }
     }
 }

@@ -10,15 +10,18 @@ use super::failure::Cause;
 use super::hooks::Hooks;
 use super::options::Options;
 use super::resolve::Identity;
+use super::seat::{Owner, Seat};
 use crate::batch::classify::classify;
 use crate::batch::error::{BatchError, Busy, StepName, StepOrCommit};
-use crate::batch::flight::{Answer, FlightError, Landing, Lost, Query, ServerError, Standing};
+use crate::batch::flight::{
+    Answer, FlightError, Landing, Lost, NotSent, Query, ServerError, Standing, chain,
+};
 use crate::batch::settings::plain;
 use crate::batch::step::{Refusals, SentStep, Step};
 use crate::pool::PooledFlight;
 use crate::types::limits::{
-    BATCH_DEADLINE, TRANSACTION_DEADLINE, TRANSACTION_HELD_QUIET, TRANSACTION_ROLLBACK_DEADLINE,
-    TRANSACTION_STEPS_MAX,
+    BATCH_DEADLINE, BATCH_LOCKING_BYTES_MAX, TRANSACTION_DEADLINE, TRANSACTION_HELD_QUIET,
+    TRANSACTION_ROLLBACK_DEADLINE, TRANSACTION_STEPS_MAX,
 };
 
 /// What the server says to everything but the end of a transaction in which something failed.
@@ -33,7 +36,8 @@ struct Section {
 }
 
 pub(super) struct Core {
-    flight: PooledFlight,
+    seat: Seat,
+    backend_pid: i32,
     options: Options,
     id: u64,
     attempt: u32,
@@ -55,16 +59,28 @@ pub(super) struct Core {
 pub(super) enum Commit {
     Committed,
     RolledBack(Cause),
-    /// Nobody knows; whoever asks needs the identity.
-    Unknown(String, Option<Identity>),
+    /// No answer came; the server can be asked, by the identity. None is a transaction that had
+    /// written nothing.
+    Unanswered(String, Option<Identity>),
+    /// Something was committed, and not all of it, or not it alone.
+    Torn(String),
 }
 
 impl Core {
-    pub fn new(flight: PooledFlight, options: Options, hooks: Hooks, attempt: u32) -> Self {
+    /// A transaction on a session, and what takes the session away from it.
+    pub fn new(
+        flight: PooledFlight,
+        options: Options,
+        hooks: Hooks,
+        attempt: u32,
+    ) -> (Self, Owner) {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         let now = Instant::now();
-        Self {
-            flight,
+        let backend_pid = flight.backend_pid();
+        let (seat, owner) = Seat::new(flight);
+        let core = Self {
+            seat,
+            backend_pid,
             options,
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             attempt,
@@ -77,7 +93,8 @@ impl Core {
             hooks,
             landed: now,
             until: now + TRANSACTION_DEADLINE,
-        }
+        };
+        (core, owner)
     }
 
     /// Tells this transaction from every other of the process.
@@ -90,7 +107,7 @@ impl Core {
     }
 
     pub fn backend_pid(&self) -> i32 {
-        self.flight.backend_pid()
+        self.backend_pid
     }
 
     pub fn time_left(&self) -> Duration {
@@ -107,9 +124,15 @@ impl Core {
         self.sections_opened
     }
 
+    /// Whether the server has ended the transaction though nobody here asked it to: what was done until
+    /// then may be committed.
+    pub fn has_ended(&self) -> bool {
+        self.begun && self.seat.standing() == Some(Standing::Idle)
+    }
+
     /// Whether the session still carries the transaction.
     pub fn is_usable(&self) -> bool {
-        match self.flight.standing() {
+        match self.seat.standing() {
             Some(Standing::Open | Standing::Failed) => true,
             Some(Standing::Idle) => !self.begun,
             None => false,
@@ -140,7 +163,14 @@ impl Core {
         self.steps += 1;
         let query = step
             .query
-            .map_err(|message| BatchError::Invalid(format!("{name} cannot be sent: {message}")))?;
+            .map_err(|message| BatchError::Invalid(format!("{name}: {message}")))?;
+        if query.bytes() > BATCH_LOCKING_BYTES_MAX {
+            let message = format!(
+                "{name} has {} bytes, at most {BATCH_LOCKING_BYTES_MAX} are allowed",
+                query.bytes()
+            );
+            return Err(BatchError::Invalid(message).into());
+        }
         self.warn_if_held();
         let mut queries = self.prelude();
         let place = queries.len();
@@ -150,13 +180,16 @@ impl Core {
         if identify {
             queries.push(Identity::query());
         }
-        let landing = self.fly(&queries, BATCH_DEADLINE).await;
-        let landing = landing.map_err(|error| Cause::Lost(lost(&error)))?;
-        self.begun = true;
+        let deadline = BATCH_DEADLINE.min(self.time_left());
+        let landing = match self.fly(&queries, deadline).await {
+            Ok(landing) => landing,
+            Err(error) => return Err(self.lost(name, step.refusals, error)),
+        };
+        self.begun |= landing.completed > 0;
         self.pending.clear();
         if let Some(error) = landing.error {
-            if landing.completed < place {
-                // Not the step's: what sections had to say was cut short, and nothing is sure any more.
+            if landing.completed != place {
+                // Not the step's: what went with it was cut short, and nothing is sure any more.
                 let step = StepOrCommit::Step(name);
                 let attempts = self.attempt;
                 let busy = Busy::Server {
@@ -196,10 +229,24 @@ impl Core {
     }
 
     async fn fly(&mut self, queries: &[Query], deadline: Duration) -> Result<Landing, FlightError> {
-        let deadline = deadline.min(self.time_left());
-        let landing = self.flight.fly_open(queries, deadline).await;
+        let landing = self.seat.fly(queries, deadline).await;
         self.landed = Instant::now();
         landing
+    }
+
+    /// What it means that a step's flight gave no landing. Nothing of the transaction will be committed.
+    fn lost(&self, name: StepName, refusals: Refusals, error: FlightError) -> Cause {
+        match error {
+            FlightError::NotSent(cause @ (NotSent::TooLarge { .. } | NotSent::Invalid { .. })) => {
+                BatchError::Invalid(format!("{name} cannot be sent: {}", chain(&cause))).into()
+            }
+            // The step had failed before the session was lost: that is what came first.
+            FlightError::Ambiguous(Lost::Fatal(error)) if !error.is_fatal() => {
+                self.classified(Some((name, refusals)), error)
+            }
+            _ if self.time_left().is_zero() => Cause::TookTooLong(TRANSACTION_DEADLINE),
+            error => Cause::Lost(chain(&error)),
+        }
     }
 
     fn classified(&self, step: Option<(StepName, Refusals)>, error: Box<ServerError>) -> Cause {
@@ -287,14 +334,14 @@ impl Core {
         }
         self.warn_if_held();
         let mut queries = self.prelude();
-        queries.extend([Identity::query(), plain("COMMIT")]);
+        queries.extend([Identity::probe(), plain("COMMIT")]);
         let landing = match self.fly(&queries, BATCH_DEADLINE).await {
             Ok(landing) => landing,
             Err(FlightError::Ambiguous(Lost::Fatal(error))) if !error.is_fatal() => {
                 return Commit::RolledBack(self.classified(None, error));
             }
             // Also when the Sync never left: COMMIT takes effect when it is executed.
-            Err(error) => return Commit::Unknown(lost(&error), self.identity.take()),
+            Err(error) => return Commit::Unanswered(chain(&error), self.identity.take()),
         };
         if let Some(error) = landing.error {
             return Commit::RolledBack(match error.sqlstate.as_str() {
@@ -302,13 +349,14 @@ impl Core {
                 _ => self.classified(None, error),
             });
         }
-        let probed = landing.answers.iter().rev().nth(1);
-        let probed = probed.and_then(Identity::read);
-        if landing.standing != Standing::Idle
-            || (self.identity.is_some() && probed != self.identity)
-        {
+        let probe = landing.answers.iter().rev().nth(1);
+        let other = self
+            .identity
+            .as_ref()
+            .is_some_and(|identity| !probe.is_some_and(|probe| identity.is_probed(probe)));
+        if landing.standing != Standing::Idle || other {
             let message = "what was committed is not the transaction that was begun".to_owned();
-            return Commit::Unknown(message, None);
+            return Commit::Torn(message);
         }
         Commit::Committed
     }
@@ -320,9 +368,7 @@ impl Core {
             return;
         }
         let rollback = [plain("ROLLBACK")];
-        let landing = self
-            .flight
-            .fly_open(&rollback, TRANSACTION_ROLLBACK_DEADLINE);
+        let landing = self.seat.fly(&rollback, TRANSACTION_ROLLBACK_DEADLINE);
         match landing.await {
             Ok(Landing { error: None, .. }) => {}
             Ok(Landing {
@@ -333,11 +379,18 @@ impl Core {
             Err(error) => {
                 tracing::debug!(
                     owner = self.options.owner,
-                    cause = lost(&error),
+                    cause = chain(&error),
                     "a rollback got no answer; its session is ended"
                 );
             }
         }
+    }
+}
+
+impl Drop for Core {
+    /// Whoever holds it no longer, rolls back: at once, and not when its owner ends.
+    fn drop(&mut self) {
+        self.seat.vacate();
     }
 }
 
@@ -350,13 +403,5 @@ impl fmt::Debug for Core {
             .field("steps", &self.steps)
             .field("sections", &sections)
             .finish_non_exhaustive()
-    }
-}
-
-/// An error with its source, for nothing of it is known to be the server's word.
-fn lost(error: &FlightError) -> String {
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
     }
 }

@@ -13,6 +13,7 @@ mod hooks;
 mod options;
 mod outcome;
 mod resolve;
+mod seat;
 mod transact;
 
 use std::future::Future;

@@ -11,6 +11,7 @@ use super::hooks::Hooks;
 use super::options::Options;
 use super::outcome::Outcome;
 use super::resolve::{self, Resolution};
+use super::seat::Owner;
 use crate::Database;
 use crate::batch::error::BatchError;
 use crate::batch::hook::{self, HookError};
@@ -26,9 +27,34 @@ impl Database {
     /// After a conflict (40001, 40P01) the whole runs again, at most
     /// [`BATCH_ATTEMPTS_MAX`] times, so the body must do nothing but run steps. While it runs, it
     /// borrows this handle: with another one at hand, sessions and outside effects are refused as well.
+    /// It has [`TRANSACTION_DEADLINE`] time.
     ///
     /// The commit runs in a task of its own: a caller that goes away does not cut it. One that goes
     /// away before ends the session, and the server rolls back.
+    ///
+    /// ```
+    /// use db_model::Database;
+    /// use db_model::batch::{Options, Step, TransactionError};
+    /// use db_model::schema::project_quota::dsl;
+    /// use diesel::prelude::*;
+    /// use uuid::Uuid;
+    ///
+    /// /// Lowers a project's limit to what it uses; gives the new limit.
+    /// async fn lower(database: &mut Database, project: Uuid) -> Result<i64, TransactionError> {
+    ///     let of_project = || dsl::project_quota.filter(dsl::project_id.eq(project));
+    ///     let lowered = database.transact(Options::new("lower"), async |tx| {
+    ///         let used = of_project().select(dsl::instances_used).for_update();
+    ///         let (tx, used) = tx.run(Step::<Vec<i64>>::rows("used", used)).await?;
+    ///         let Some(&used) = used.first() else {
+    ///             return Err(tx.abort("there is no such project"));
+    ///         };
+    ///         let limit = diesel::update(of_project()).set(dsl::instances_limit.eq(used));
+    ///         let (tx, ()) = tx.run(Step::exactly_one("limit", limit)).await?;
+    ///         Ok((tx, used))
+    ///     });
+    ///     lowered.await.into_result()
+    /// }
+    /// ```
     pub async fn transact<T, F, Fut>(&mut self, options: Options, mut body: F) -> Outcome<T>
     where
         F: FnMut(Transaction) -> Fut,
@@ -37,9 +63,8 @@ impl Database {
         let mut attempts = 1;
         loop {
             let hooks = Hooks::default();
-            let ended = self.attempt(options, &hooks, attempts, &mut body).await;
-            let cause = match ended {
-                Ok((value, Ended::Committed(hook_errors))) => {
+            let cause = match self.attempt(options, &hooks, attempts, &mut body).await {
+                Ended::Committed(value, hook_errors) => {
                     count(options.owner, "committed");
                     return Outcome::Committed {
                         value,
@@ -47,7 +72,7 @@ impl Database {
                         hook_errors,
                     };
                 }
-                Ok((_, Ended::Unknown(cause))) => {
+                Ended::Unknown(cause) => {
                     tracing::warn!(
                         owner = options.owner,
                         cause,
@@ -56,8 +81,14 @@ impl Database {
                     count(options.owner, "unknown");
                     return Outcome::Unknown { cause };
                 }
-                Ok((_, Ended::RolledBack(cause))) | Err(cause) => cause,
+                Ended::RolledBack(cause) => cause,
             };
+            if matches!(cause, Cause::TookTooLong(_)) {
+                tracing::warn!(
+                    owner = options.owner,
+                    "a transaction took too long and is rolled back"
+                );
+            }
             if !cause.is_worth_another_try() || attempts >= BATCH_ATTEMPTS_MAX {
                 let hook_errors = hook::drain(hooks.take_after(false)).await;
                 count(options.owner, "rolled_back");
@@ -80,52 +111,69 @@ impl Database {
         hooks: &Hooks,
         attempt: u32,
         body: &mut F,
-    ) -> Result<(T, Ended), Cause>
+    ) -> Ended<T>
     where
         F: FnMut(Transaction) -> Fut,
         Fut: Future<Output = Result<(Transaction, T), Failure>>,
     {
-        effect::check("another transaction")?;
-        let flight = self.writes.get().await.map_err(BatchError::from)?;
-        let core = Core::new(flight, options, hooks.clone(), attempt);
+        let (core, owner) = match self.open(options, hooks, attempt).await {
+            Ok(open) => open,
+            Err(cause) => return Ended::RolledBack(cause),
+        };
         let id = core.id();
         let open = Open {
             owner: options.owner,
             on_misuse: options.on_misuse,
         };
         let inside = effect::inside(open, async {
-            let core = Box::new(core);
             let (transaction, value) = body(Transaction { core }).await?;
             let transaction = before_commit(transaction, hooks).await?;
             Ok::<_, Failure>((transaction.core, value))
         });
         match timeout(TRANSACTION_DEADLINE, inside).await {
             Ok(Ok((core, value))) if core.id() == id => {
-                let writes = self.writes.clone();
-                let hooks = hooks.clone();
-                let ended = tokio::spawn(commit(core, writes, hooks)).await;
-                let ended = ended.unwrap_or_else(|error| {
-                    Ended::Unknown(format!("the task of the commit ended early: {error}"))
-                });
-                Ok((value, ended))
+                let commit = commit(core, owner, self.writes.clone(), hooks.clone());
+                match tokio::spawn(commit).await {
+                    Ok(ended) => ended.with(value),
+                    Err(error) => {
+                        Ended::Unknown(format!("the task of the commit ended early: {error}"))
+                    }
+                }
             }
-            Ok(Ok(_)) => Err(Cause::Misuse(
+            Ok(Ok(_)) => Ended::RolledBack(Cause::Misuse(
                 "the body gave back another transaction than it got".to_owned(),
             )),
-            Ok(Err(failure)) => {
-                let (core, cause) = failure.into_parts();
-                if let Some(mut core) = core {
-                    core.roll_back().await;
-                }
-                Err(cause)
-            }
-            Err(_elapsed) => {
-                tracing::warn!(
-                    owner = options.owner,
-                    "a transaction took too long and is rolled back"
-                );
-                Err(Cause::TookTooLong(TRANSACTION_DEADLINE))
-            }
+            Ok(Err(failure)) => roll_back(failure).await,
+            Err(_elapsed) => Ended::RolledBack(Cause::TookTooLong(TRANSACTION_DEADLINE)),
+        }
+    }
+
+    async fn open(
+        &self,
+        options: Options,
+        hooks: &Hooks,
+        attempt: u32,
+    ) -> Result<(Box<Core>, Owner), Cause> {
+        effect::check("another transaction")?;
+        let flight = self.writes.get().await.map_err(BatchError::from)?;
+        let (core, owner) = Core::new(flight, options, hooks.clone(), attempt);
+        Ok((Box::new(core), owner))
+    }
+}
+
+/// How one run of a body ended.
+enum Ended<T> {
+    Committed(T, Vec<HookError>),
+    RolledBack(Cause),
+    Unknown(String),
+}
+
+impl Ended<()> {
+    fn with<T>(self, value: T) -> Ended<T> {
+        match self {
+            Self::Committed((), hook_errors) => Ended::Committed(value, hook_errors),
+            Self::RolledBack(cause) => Ended::RolledBack(cause),
+            Self::Unknown(cause) => Ended::Unknown(cause),
         }
     }
 }
@@ -134,10 +182,15 @@ fn count(owner: &'static str, outcome: &'static str) {
     metrics::counter!(TRANSACTIONS, "owner" => owner, "outcome" => outcome).increment(1);
 }
 
-enum Ended {
-    Committed(Vec<HookError>),
-    RolledBack(Cause),
-    Unknown(String),
+async fn roll_back<T>(failure: Failure) -> Ended<T> {
+    let (core, cause) = failure.into_parts();
+    if let Some(mut core) = core {
+        if core.has_ended() {
+            return Ended::Unknown(cause.to_string());
+        }
+        core.roll_back().await;
+    }
+    Ended::RolledBack(cause)
 }
 
 /// Runs the hooks that have to run inside, and those that they register.
@@ -163,20 +216,22 @@ async fn before_commit(
 }
 
 /// Commits and finds out how it ended; the session is back before any hook runs.
-async fn commit(mut core: Box<Core>, writes: WritePool, hooks: Hooks) -> Ended {
+async fn commit(mut core: Box<Core>, owner: Owner, writes: WritePool, hooks: Hooks) -> Ended<()> {
     let commit = core.commit().await;
     if matches!(commit, Commit::RolledBack(_)) {
         core.roll_back().await;
     }
     drop(core);
+    drop(owner);
     match commit {
         Commit::Committed => {}
         Commit::RolledBack(cause) => return Ended::RolledBack(cause),
-        Commit::Unknown(cause, identity) => match resolve::resolve(&writes, identity).await {
+        Commit::Torn(cause) => return Ended::Unknown(cause),
+        Commit::Unanswered(cause, identity) => match resolve::resolve(&writes, identity).await {
             Resolution::Committed => {}
             Resolution::Aborted => return Ended::RolledBack(Cause::Lost(cause)),
             Resolution::Unknown(why) => return Ended::Unknown(format!("{cause}; {why}")),
         },
     }
-    Ended::Committed(hook::drain(hooks.take_after(true)).await)
+    Ended::Committed((), hook::drain(hooks.take_after(true)).await)
 }
