@@ -1,10 +1,13 @@
 //! Group J: a saga that is run again, and a process that does not know yet that it is dead.
 
+use std::sync::Arc;
+
 use db_model::batch::Batch;
 use db_model::query;
 use nexus_tests::TestDatabase;
 use nexus_tests::fixture::{self, WIDE};
 use nexus_tests::proxy::{Rule, Trouble};
+use nexus_tests::script::{Cue, Script};
 use sagas::probe::{Commit, Side};
 use sagas::saga::InstanceCreate;
 use sagas::{Executor, ExecutorOptions, Outcome, SubmitError};
@@ -244,4 +247,53 @@ async fn j11_a_saga_whose_process_never_heard_that_it_was_submitted_is_ended_by_
     );
     assert_eq!(other.drain(SOON).await, 0);
     scene.database.assert_books_balance().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn j02_an_undo_that_runs_twice_gives_back_once() {
+    let database = TestDatabase::new().await;
+    let script = Arc::new(Script::default());
+    let executor = probed(database.pools(), script.clone()).await;
+    let project = fixture::project(&executor, "web", WIDE).await;
+    fixture::instance(&executor, project.id, "kept").await;
+    let writes = database.pools().writes;
+    let before = quota(&writes, project.id).await;
+
+    script.set(vec![Cue::fail("stop"), Cue::repeat(Commit::Undo, "insert")]);
+    let undone = create(&executor, params(project.id, "undone")).await;
+    assert!(matches!(undone, Outcome::Failed(_)), "{undone:?}");
+    let undos = script.passed().into_iter();
+    let undos = undos.filter(|point| (point.commit, point.side) == (Commit::Undo, Side::After));
+    assert_eq!(undos.count(), 2);
+    let after = quota(&writes, project.id).await;
+    assert_eq!(after.instances_used, before.instances_used);
+    assert_eq!(
+        after.generation,
+        before.generation + 2,
+        "one charge, one release"
+    );
+    database.assert_books_balance().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn j03_a_node_that_runs_again_after_its_commit_takes_what_was_recorded() {
+    let database = TestDatabase::new().await;
+    let script = Arc::new(Script::default());
+    let executor = probed(database.pools(), script.clone()).await;
+    let project = fixture::project(&executor, "web", WIDE).await;
+    let writes = database.pools().writes;
+    for (place, node) in (1..).zip(["insert", "stop"]) {
+        script.set(vec![Cue::repeat(Commit::Action, node)]);
+        let mut submitted = begin_create(&executor, params(project.id, node)).await;
+        let instance = created(outcome(&mut submitted).await);
+        let runs = script.passed().into_iter().filter(|point| {
+            (point.commit, point.side) == (Commit::Action, Side::After) && point.what == node
+        });
+        assert_eq!(runs.count(), 2);
+        let recorded = recorded_output(&database, submitted.id()).await;
+        assert_eq!(recorded, serde_json::json!({ "V1": instance }));
+        assert_eq!(quota(&writes, project.id).await.instances_used, place);
+    }
+    assert_eq!(failed_events(&database).await, 0);
+    database.assert_books_balance().await;
 }

@@ -3,6 +3,7 @@
 //! A rule is a function from a tree to complaints: where, what is wrong, what would be right. Each is
 //! shown once to fail, on a small tree made for that, and then has to hold for this one.
 
+mod conformance;
 mod crates;
 mod layout;
 mod manifests;
