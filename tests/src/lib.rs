@@ -13,6 +13,7 @@ pub mod fixture;
 pub mod folder;
 pub mod history;
 pub mod load;
+pub mod log;
 pub mod past;
 pub mod process;
 pub mod proxy;

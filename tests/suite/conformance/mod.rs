@@ -7,8 +7,6 @@ mod connection_lost;
 mod contention;
 mod cut;
 mod durable;
-mod effects;
-mod hooks;
 mod insert;
 mod late;
 mod purge;

@@ -1,7 +1,10 @@
-//! Group B: what a transaction is, and what is left of it after an error.
+//! Groups B, C and D: what a transaction is, what is left of it after an error, what happens after it, and
+//! what must not happen in it.
 
 mod dropped;
+mod effects;
 mod failed;
+mod hooks;
 mod isolation;
 mod lost;
 mod restarted;
@@ -124,9 +127,13 @@ impl Said {
     fn hook(&self, name: &'static str) -> Hook {
         let said = self.clone();
         Hook::new(name, async move |_| {
-            said.0.lock().unwrap().push(name);
+            said.say(name);
             Ok::<_, Infallible>(())
         })
+    }
+
+    fn say(&self, what: &'static str) {
+        self.0.lock().unwrap().push(what);
     }
 
     /// Registers one hook for either end.

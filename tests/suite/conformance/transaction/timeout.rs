@@ -1,12 +1,10 @@
 //! How long a transaction may take: for a lock, for nothing, and as a whole.
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use db_model::batch::{Batch, BatchError, Busy, Cause, Failure, Transaction};
 use db_model::types::limits::{LOCK_TIMEOUT, STATEMENT_TIMEOUT, TRANSACTION_DEADLINE};
-use tracing_subscriber::fmt::MakeWriter;
+use nexus_tests::log::Log;
 
 use super::{
     add, comes_to_rest, committed, ids, kill, number, numbers, options, refused, rolled_back,
@@ -14,53 +12,12 @@ use super::{
 };
 use crate::conformance::sql;
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
-/// Has the log of this thread, until the guard goes.
-fn listen() -> (Log, tracing::subscriber::DefaultGuard) {
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(log.clone())
-        .with_ansi(false)
-        .finish();
-    (log, tracing::subscriber::set_default(subscriber))
-}
-
-impl Log {
-    /// The warnings that name an owner.
-    fn warnings(&self, owner: &str) -> usize {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        let owner = format!("owner=\"{owner}\"");
-        let of_owner = |line: &&str| line.contains("WARN") && line.contains(&owner);
-        text.lines().filter(of_owner).count()
-    }
-}
-
 /// On one thread, so that the log is this test's alone.
 #[tokio::test]
 async fn b29_a_transaction_that_says_nothing_for_too_long_is_ended_and_logged_with_its_owner() {
     let database = with_items().await;
     let mut pools = database.pools();
-    let (log, _guard) = listen();
+    let (log, _guard) = Log::listen();
     let short = options().idle_timeout(Duration::from_millis(100));
     let outcome = pools.transact(short, async |tx| {
         let tx = add(tx, 1).await?;
@@ -84,12 +41,6 @@ async fn b29_a_transaction_that_says_nothing_for_too_long_is_ended_and_logged_wi
     database.assert_books_balance().await;
 }
 
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
 /// Waits without end, from where on the time passes as fast as nothing else is to be done.
 async fn never(tx: Transaction) -> Result<(Transaction, ()), Failure> {
     tokio::time::pause();
@@ -101,7 +52,7 @@ async fn never(tx: Transaction) -> Result<(Transaction, ()), Failure> {
 async fn b29_a_transaction_that_takes_too_long_as_a_whole_is_ended_and_logged_with_its_owner() {
     let database = with_items().await;
     let mut pools = database.pools();
-    let (log, _guard) = listen();
+    let (log, _guard) = Log::listen();
     let outcome = pools.transact(options(), async |tx| never(add(tx, 1).await?).await);
     let outcome = outcome.await;
     tokio::time::resume();

@@ -5,85 +5,32 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use db_model::batch::{
-    Batch, Cause, Failure, Hook, Isolation, Options, Outcome, Queue, Step, Transaction,
+    Batch, Cause, Failure, Hook, Isolation, Options, Outcome, Queue, Transaction,
 };
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use nexus_tests::TestDatabase;
 use nexus_tests::proxy::{Rule, Trouble};
 use tokio_postgres::{AsyncMessage, NoTls};
 
-use super::{SOON, sql};
-
-/// A database with a table of items, of which there is one, 0.
-async fn with_items() -> TestDatabase {
-    let database = TestDatabase::new().await;
-    let table = "CREATE TABLE item (id bigint CONSTRAINT item_pkey PRIMARY KEY); INSERT INTO item VALUES (0)";
-    database.client().await.batch_execute(table).await.unwrap();
-    database
-}
-
-/// What hooks have said, in order.
-#[derive(Clone, Debug, Default)]
-struct Said(Arc<Mutex<Vec<&'static str>>>);
-
-impl Said {
-    /// A hook that says its name.
-    fn hook(&self, name: &'static str) -> Hook {
-        let said = self.clone();
-        Hook::new(name, async move |_| {
-            said.say(name);
-            Ok::<_, Infallible>(())
-        })
-    }
-
-    fn say(&self, what: &'static str) {
-        self.0.lock().unwrap().push(what);
-    }
-
-    fn take(&self) -> Vec<&'static str> {
-        std::mem::take(&mut self.0.lock().unwrap())
-    }
-}
-
-fn insert(id: i64) -> Step<()> {
-    sql("item.insert", format!("INSERT INTO item VALUES ({id})"))
-}
-
-/// Inserts an item; with an id that is taken, it fails.
-async fn add(tx: Transaction, id: i64) -> Result<Transaction, Failure> {
-    let (tx, ()) = tx.run(insert(id)).await?;
-    Ok(tx)
-}
+use super::{Said, add, insert, options, with_items};
+use crate::conformance::{SOON, sql};
 
 fn committed<T>(outcome: Outcome<T>) -> T {
-    match outcome {
-        Outcome::Committed {
-            value, hook_errors, ..
-        } => {
-            assert!(hook_errors.is_empty(), "{hook_errors:?}");
-            value
-        }
-        Outcome::RolledBack { cause, .. } => panic!("rolled back: {cause}"),
-        Outcome::Unknown { cause } => panic!("unknown: {cause}"),
+    if let Outcome::Committed { hook_errors, .. } = &outcome {
+        assert!(hook_errors.is_empty(), "{hook_errors:?}");
     }
+    super::committed(outcome).0
 }
 
 fn rolled_back<T>(outcome: Outcome<T>) -> Cause {
-    match outcome {
-        Outcome::RolledBack { cause, .. } => cause,
-        Outcome::Committed { .. } => panic!("committed"),
-        Outcome::Unknown { cause } => panic!("unknown: {cause}"),
-    }
+    super::rolled_back(outcome).0
 }
-
-const OPTIONS: fn() -> Options = || Options::new("hooks");
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c01_a_hook_after_the_commit_finds_what_was_committed() {
     let database = with_items().await;
     let (mut pools, said) = (database.pools(), Said::default());
-    let outcome = pools.transact(OPTIONS(), |tx| async {
+    let outcome = pools.transact(options(), |tx| async {
         let tx = add(tx, 1).await?;
         let (other, said) = (database.client().await, said.clone());
         let look = Hook::new("look", async move |_| {
@@ -113,14 +60,14 @@ async fn c02_c11_what_is_rolled_back_runs_the_rollback_hooks_alone() {
         tx.after_commit(said.hook("committed"))?
             .after_rollback(said.hook("rolled back"))
     };
-    let failed = pools.transact(OPTIONS(), |tx| async {
+    let failed = pools.transact(options(), |tx| async {
         Ok((add(registered(tx).await?, 0).await?, ()))
     });
     assert!(matches!(rolled_back(failed.await), Cause::Database(_)));
     assert_eq!(said.take(), ["rolled back"]);
 
     let refuse = |tx: Transaction| async { Err(tx.abort("the sum is wrong")) };
-    let refused = pools.transact(OPTIONS(), |tx| async {
+    let refused = pools.transact(options(), |tx| async {
         let tx = registered(tx).await?.before_commit("sum", refuse)?;
         Ok((tx, ()))
     });
@@ -144,7 +91,7 @@ async fn c02_c11_what_is_rolled_back_runs_the_rollback_hooks_alone() {
 async fn c03_c04_hooks_run_in_order_after_the_outermost_commit() {
     let database = with_items().await;
     let (mut pools, said) = (database.pools(), Said::default());
-    let outcome = pools.transact(OPTIONS(), |tx| async {
+    let outcome = pools.transact(options(), |tx| async {
         let tx = tx.after_commit(said.hook("first"))?;
         let (tx, inner) = tx
             .section("outer", async |tx| {
@@ -188,7 +135,7 @@ async fn c05_c06_the_hooks_of_a_cancelled_section_run_as_after_a_rollback() {
         tx.after_commit(said.hook(committed))?
             .after_rollback(said.hook(rolled_back))
     };
-    let outcome = pools.transact(OPTIONS(), |tx| async {
+    let outcome = pools.transact(options(), |tx| async {
         let tx = hooked(tx, "whole", "whole back")?;
         let (tx, cancelled) = tx
             .section("outer", async |tx| {
@@ -227,7 +174,7 @@ async fn c05_c06_the_hooks_of_a_cancelled_section_run_as_after_a_rollback() {
 async fn c07_a_hook_that_fails_or_panics_undoes_nothing_and_stops_no_other() {
     let database = with_items().await;
     let (mut pools, said) = (database.pools(), Said::default());
-    let outcome = pools.transact(OPTIONS(), |tx| async {
+    let outcome = pools.transact(options(), |tx| async {
         let fails = Hook::new("fails", async |_| Err("no cache"));
         let panics = Hook::new("panics", async |_: Queue| -> Result<(), Infallible> {
             panic!("a hook that panics on purpose")
@@ -258,7 +205,7 @@ async fn c08_c09_a_hook_has_transactions_of_its_own_and_leaves_none_behind() {
     let database = with_items().await;
     let pools = database.pools();
     let mut handle = pools.clone();
-    let outcome = handle.transact(OPTIONS(), |tx| async {
+    let outcome = handle.transact(options(), |tx| async {
         let mut own = pools.clone();
         let follow = Hook::new("follow", async move |_| {
             let outcome =
@@ -310,7 +257,7 @@ async fn c10_a_hook_queues_further_hooks_up_to_a_bound() {
     let database = with_items().await;
     let (mut pools, said) = (database.pools(), Said::default());
     for (wanted, ran, failed) in [(3, 3, 0), (32, 32, 0), (33, 32, 1), (1_000, 32, 1)] {
-        let outcome = pools.transact(OPTIONS(), |tx| async {
+        let outcome = pools.transact(options(), |tx| async {
             Ok((tx.after_commit(again(wanted, said.clone()))?, ()))
         });
         let Outcome::Committed { hook_errors, .. } = outcome.await else {
@@ -323,12 +270,12 @@ async fn c10_a_hook_queues_further_hooks_up_to_a_bound() {
     fn endless(tx: Transaction) -> BoxFuture<'static, Result<Transaction, Failure>> {
         async { tx.before_commit("endless", endless) }.boxed()
     }
-    let outcome = pools.transact(OPTIONS(), |tx| async {
+    let outcome = pools.transact(options(), |tx| async {
         let tx = add(tx, 1).await?;
         Ok((tx.before_commit("endless", endless)?, ()))
     });
     assert!(matches!(rolled_back(outcome.await), Cause::Misuse(_)));
-    let many = pools.transact(OPTIONS(), |mut tx| async {
+    let many = pools.transact(options(), |mut tx| async {
         for _ in 0..1_000 {
             tx = tx.after_commit(said.hook("one of many"))?;
         }
@@ -361,7 +308,7 @@ async fn c14_a_lost_reply_to_a_commit_runs_the_hooks_once_when_it_committed() {
             };
             proxy.on(second);
         }
-        let outcome = pools.transact(OPTIONS(), |tx| async {
+        let outcome = pools.transact(options(), |tx| async {
             let tx = add(tx, id).await?.after_commit(said.hook("committed"))?;
             if trouble.is_none() {
                 let end = "SELECT pg_terminate_backend($1)";
@@ -399,7 +346,7 @@ async fn c15_a_notification_is_told_after_the_commit_and_never_after_a_rollback(
     });
     client.batch_execute("LISTEN item").await.unwrap();
     for (id, payload, fails) in [(1, "lost", true), (2, "kept", false)] {
-        let outcome = pools.transact(OPTIONS(), |tx| async move {
+        let outcome = pools.transact(options(), |tx| async move {
             let tx = add(tx, id).await?;
             let notify = format!("SELECT pg_notify('item', '{payload}')");
             let (tx, ()) = tx.run(sql("notify", notify)).await?;
@@ -426,7 +373,7 @@ async fn c16_an_attempt_that_is_run_again_takes_its_hooks_with_it() {
     let mut pools = database.pools();
     let said = Said::default();
     let attempts = Mutex::new(0);
-    let outcome = pools.transact(OPTIONS().isolation(Isolation::RepeatableRead), |tx| async {
+    let outcome = pools.transact(options().isolation(Isolation::RepeatableRead), |tx| async {
         let first = {
             let mut attempts = attempts.lock().unwrap();
             *attempts += 1;
@@ -459,7 +406,7 @@ async fn c16_an_attempt_that_is_run_again_takes_its_hooks_with_it() {
 async fn c02_a_transaction_that_nobody_gives_back_still_runs_its_rollback_hooks() {
     let database = with_items().await;
     let (mut pools, said) = (database.pools(), Said::default());
-    let outcome = pools.transact(OPTIONS(), |tx| async {
+    let outcome = pools.transact(options(), |tx| async {
         let tx = add(tx, 1).await?.after_rollback(said.hook("back"))?;
         drop(tx);
         let mut other = database.pools();
@@ -467,7 +414,7 @@ async fn c02_a_transaction_that_nobody_gives_back_still_runs_its_rollback_hooks(
         let stolen = tokio::spawn(async move {
             let slot = Arc::new(Mutex::new(None));
             let kept = slot.clone();
-            let never = other.transact(OPTIONS(), async |tx| {
+            let never = other.transact(options(), async |tx| {
                 *kept.lock().unwrap() = Some(tx);
                 std::future::pending::<Result<(Transaction, ()), Failure>>().await
             });

@@ -1,6 +1,5 @@
 //! Group D: no effect outside of the database while a transaction is open.
 
-use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,11 +9,11 @@ use db_model::pool::{PoolError, PoolOptions};
 use db_model::{Database, effect};
 use nexus_tests::TestDatabase;
 use nexus_tests::fixture;
+use nexus_tests::log::Log;
 use sagas::probe::{Point, Probe, Verdict};
-use tracing_subscriber::fmt::MakeWriter;
 use uuid::Uuid;
 
-use super::{SOON, create, created, params, probed, sql};
+use crate::conformance::{SOON, create, created, params, probed, sql};
 
 /// A transaction in which misuse is refused, as in a release.
 fn refusing() -> Options {
@@ -128,38 +127,11 @@ async fn d03_d10_a_second_session_in_a_transaction_is_refused_and_waits_for_nobo
     database.assert_books_balance().await;
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
-/// On one thread, so that the log is this test's alone.
 #[tokio::test]
 async fn d05_a_transaction_that_is_kept_open_idly_is_warned_of_with_its_owner() {
     let database = TestDatabase::new().await;
     let mut pools = database.pools();
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(log.clone())
-        .with_ansi(false)
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _guard) = Log::listen();
     for (owner, wait_ms) in [("quick", 0), ("sleepy", 80)] {
         let outcome = pools.transact(Options::new(owner), |tx| async move {
             let (tx, ()) = tx.run(sql("select", SELECT)).await?;
@@ -168,15 +140,8 @@ async fn d05_a_transaction_that_is_kept_open_idly_is_warned_of_with_its_owner() 
         });
         outcome.await.into_result().unwrap();
     }
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    let warning = text
-        .lines()
-        .find(|line| line.contains("kept open"))
-        .unwrap();
-    assert!(
-        warning.contains("WARN") && warning.contains("owner=\"sleepy\""),
-        "{text}"
-    );
+    assert_eq!(log.warnings("quick"), 0, "{}", log.text());
+    assert_eq!(log.warnings("sleepy"), 1, "{}", log.text());
     database.assert_books_balance().await;
 }
 
