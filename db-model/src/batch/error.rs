@@ -176,12 +176,6 @@ impl BatchError {
         }
     }
 
-    /// Whether a statement that the session had prepared no longer fits its tables: the next run
-    /// prepares it anew.
-    pub(super) fn is_stale_statement(&self) -> bool {
-        self.server().is_some_and(ServerError::is_stale_statement)
-    }
-
     /// What the server said, if it said something.
     pub fn server(&self) -> Option<&ServerError> {
         match self {

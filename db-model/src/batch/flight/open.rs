@@ -36,6 +36,9 @@ pub struct Landing {
     pub completed: usize,
     /// Why a statement failed; the later ones were skipped.
     pub error: Option<Box<ServerError>>,
+    /// Whether it failed because a statement that the session had prepared no longer fits its tables. The
+    /// session has forgotten it.
+    pub stale: bool,
     /// Whether the rows were more than a flight may carry; they are not among the answers then.
     pub too_large: bool,
     /// How the session stands now.
@@ -72,10 +75,11 @@ impl Flight {
             Ok(standing) => standing,
             Err(lost) => return Err(state.into_lost(lost, sync_left)),
         };
-        let landing = state.into_landing(standing);
-        let stale = landing.error.as_ref();
-        if stale.is_some_and(|error| error.is_stale_statement()) && plan.is_warm(landing.completed)
-        {
+        let mut landing = state.into_landing(standing);
+        let error = landing.error.as_ref();
+        landing.stale = error.is_some_and(|error| error.is_stale_statement())
+            && plan.is_warm(landing.completed);
+        if landing.stale {
             self.cache.forget(&plan, queries);
         }
         Ok(landing)

@@ -212,6 +212,7 @@ impl<'plan> State<'plan> {
     pub fn into_landing(self, standing: Standing) -> Landing {
         Landing {
             completed: self.answers.len(),
+            stale: false,
             too_large: self.is_too_large(),
             answers: self.answers,
             error: self.error,
@@ -219,9 +220,14 @@ impl<'plan> State<'plan> {
         }
     }
 
-    /// How a session was lost inside a transaction: with what the server said last, if it did.
+    /// How a session was lost inside a transaction: with what the server said last, if it did. An error that came
+    /// after everything had completed undoes nothing of it.
     pub fn into_lost(self, lost: Lost, sync_left: bool) -> FlightError {
-        let lost = self.error.map_or(lost, Lost::Fatal);
+        let all = self.answers.len() == self.plan.steps.len();
+        let lost = match self.error {
+            Some(error) if error.is_fatal() || !all => Lost::Fatal(error),
+            _ => lost,
+        };
         if sync_left {
             lost.into()
         } else {

@@ -17,6 +17,7 @@ use crate::batch::flight::{
     Answer, FlightError, Landing, Lost, NotSent, Query, ServerError, Standing, chain,
 };
 use crate::batch::settings::plain;
+use crate::batch::sqlstate::Blast;
 use crate::batch::step::{Refusals, SentStep, Step};
 use crate::pool::PooledFlight;
 use crate::types::limits::{
@@ -24,6 +25,8 @@ use crate::types::limits::{
     TRANSACTION_ROLLBACK_DEADLINE, TRANSACTION_STEPS_MAX,
 };
 
+/// Of what the layer itself sends.
+const NO_REFUSALS: Refusals = |_, _| None;
 /// What the server says to everything but the end of a transaction in which something failed.
 const IN_FAILED_TRANSACTION: &str = "25P02";
 /// What it says to a write in a transaction that was asked to be read only.
@@ -43,6 +46,8 @@ pub(super) struct Core {
     attempt: u32,
     /// Whether BEGIN has been sent.
     begun: bool,
+    /// Whether everything that the layer itself has sent was done.
+    is_sound: bool,
     /// What goes before the next step.
     pending: Vec<Query>,
     sections: Vec<Section>,
@@ -85,6 +90,7 @@ impl Core {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             attempt,
             begun: false,
+            is_sound: true,
             pending: Vec::new(),
             sections: Vec::new(),
             sections_opened: 0,
@@ -128,6 +134,11 @@ impl Core {
     /// then may be committed.
     pub fn has_ended(&self) -> bool {
         self.begun && self.seat.standing() == Some(Standing::Idle)
+    }
+
+    /// Whether a section that failed may be cancelled, and the rest go on.
+    pub fn is_recoverable(&self) -> bool {
+        self.is_usable() && self.is_sound
     }
 
     /// Whether the session still carries the transaction.
@@ -188,18 +199,23 @@ impl Core {
         self.begun |= landing.completed > 0;
         self.pending.clear();
         if let Some(error) = landing.error {
-            if landing.completed != place {
-                // Not the step's: what went with it was cut short, and nothing is sure any more.
-                let step = StepOrCommit::Step(name);
-                let attempts = self.attempt;
-                let busy = Busy::Server {
-                    step,
-                    attempts,
+            let refusals = if landing.completed == place {
+                step.refusals
+            } else {
+                // Not the step's, but of what went with it: of that nothing is sure any more.
+                self.is_sound = false;
+                NO_REFUSALS
+            };
+            if landing.stale {
+                // The next run prepares the statement anew.
+                let busy = Busy::Conflict {
+                    step: StepOrCommit::Step(name),
+                    attempts: self.attempt,
                     error,
                 };
                 return Err(BatchError::Busy(busy).into());
             }
-            return Err(self.classified(Some((name, step.refusals)), error));
+            return Err(self.classified(Some((name, refusals)), error));
         }
         if landing.too_large {
             return Err(BatchError::TooLarge(format!("{name} answered too many rows")).into());
@@ -337,13 +353,19 @@ impl Core {
         queries.extend([Identity::probe(), plain("COMMIT")]);
         let landing = match self.fly(&queries, BATCH_DEADLINE).await {
             Ok(landing) => landing,
-            Err(FlightError::Ambiguous(Lost::Fatal(error))) if !error.is_fatal() => {
+            Err(FlightError::Ambiguous(Lost::Fatal(error)))
+                if !error.is_fatal() && error.kills() != Blast::CommitUnknown =>
+            {
                 return Commit::RolledBack(self.classified(None, error));
             }
             // Also when the Sync never left: COMMIT takes effect when it is executed.
             Err(error) => return Commit::Unanswered(chain(&error), self.identity.take()),
         };
         if let Some(error) = landing.error {
+            // An error after COMMIT has completed, or one that says so itself, decides nothing.
+            if landing.completed == queries.len() || error.kills() == Blast::CommitUnknown {
+                return Commit::Unanswered(error.to_string(), self.identity.take());
+            }
             return Commit::RolledBack(match error.sqlstate.as_str() {
                 IN_FAILED_TRANSACTION => Cause::Misuse("a step failed unnoticed".to_owned()),
                 _ => self.classified(None, error),

@@ -35,7 +35,7 @@ impl Cause {
     pub fn is_recoverable(&self) -> bool {
         match self {
             Self::Aborted(_) => true,
-            Self::Database(error) if error.is_stale_statement() => false,
+            Self::Database(BatchError::Busy(Busy::Conflict { .. })) => false,
             Self::Database(error) => match error.server() {
                 Some(said) => said.kills() == Blast::Statement,
                 None => error.is_final(),
@@ -47,8 +47,7 @@ impl Cause {
     /// Whether the same transaction, run again as a whole, may well succeed.
     pub(super) fn is_worth_another_try(&self) -> bool {
         match self {
-            Self::Database(BatchError::Busy(Busy::Conflict { .. })) => true,
-            Self::Database(error) => error.is_stale_statement(),
+            Self::Database(error) => matches!(error, BatchError::Busy(Busy::Conflict { .. })),
             _ => false,
         }
     }
@@ -86,7 +85,7 @@ impl Failure {
     pub(super) fn recover(self, id: u64) -> Result<(Box<Core>, Cause), Self> {
         let Self { core, cause } = self;
         match core {
-            Some(core) if core.id() == id && cause.is_recoverable() && core.is_usable() => {
+            Some(core) if core.id() == id && cause.is_recoverable() && core.is_recoverable() => {
                 Ok((core, *cause))
             }
             core => Err(Self { core, cause }),

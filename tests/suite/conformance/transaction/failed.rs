@@ -199,3 +199,32 @@ async fn a07_a_deferred_constraint_fails_the_commit_and_no_hook_of_it_runs() {
     assert_eq!(ids(&database).await, [0]);
     database.assert_books_balance().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b08_what_the_server_does_not_support_is_not_run_again_and_a_stale_statement_is() {
+    let database = with_items().await;
+    let mut pools = database.pools();
+    let unsupported = pools.transact(options(), async |tx| {
+        tx.run(sql("count", "SELECT count(*) FROM item FOR UPDATE"))
+            .await
+    });
+    let (cause, attempts) = rolled_back(unsupported.await);
+    let Cause::Database(error) = cause else {
+        panic!("{cause}")
+    };
+    assert_eq!((sqlstate(&error), attempts), ("0A000", 1));
+
+    // A prepared statement whose result has another type by now is prepared anew.
+    let mut select = async || {
+        let all = pools.transact(options(), async |tx| {
+            tx.run(sql("all", "SELECT * FROM item")).await
+        });
+        committed(all.await).1
+    };
+    assert_eq!(select().await, 1);
+    let alter = "ALTER TABLE item ADD COLUMN more bigint";
+    database.client().await.batch_execute(alter).await.unwrap();
+    assert_eq!(select().await, 2);
+    assert_eq!(select().await, 1);
+    database.assert_books_balance().await;
+}
