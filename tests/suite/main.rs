@@ -6,7 +6,6 @@
 )]
 
 mod api;
-mod compile;
 mod conformance;
 mod crash;
 mod db;

@@ -2,6 +2,7 @@
 //! cases: a letter for the group and two digits.
 
 mod batch;
+mod compile;
 mod compose;
 mod connection_lost;
 mod contention;

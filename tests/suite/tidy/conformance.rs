@@ -53,7 +53,7 @@ fn cases(tree: &Tree) -> Vec<(String, Vec<String>)> {
 fn tests(tree: &Tree) -> BTreeSet<String> {
     let mut tests = BTreeSet::new();
     for (path, text) in tree.below("tests/suite/", &[".rs"]) {
-        if let Some(file) = path.strip_prefix("tests/suite/compile/") {
+        if let Some(file) = path.strip_prefix("tests/suite/conformance/compile/") {
             tests.insert(file.trim_end_matches(".rs").to_owned());
             continue;
         }

@@ -14,7 +14,7 @@ fn mistakes_do_not_compile() {
     let version = Command::new("rustc").arg("--version").output().unwrap();
     let version = String::from_utf8(version.stdout).unwrap();
     if version.starts_with(COMPILER) {
-        trybuild::TestCases::new().compile_fail("suite/compile/*.rs");
+        trybuild::TestCases::new().compile_fail("suite/conformance/compile/*.rs");
     } else {
         println!("not compared: written for {COMPILER}x, and this is {version}");
     }
