@@ -20,9 +20,9 @@ pub enum Persistence {
     /// When the server asks for it (40001, 40P01), a limited number of times.
     Conflicts,
     /// Also once its outcome is unknown, until it is known: the batch has a key, which stands before its
-    /// guards and is never written over, and a second run fails on it. While nothing of it can have
-    /// committed, it is as limited as the first. The outcome stays unknown when the second run is
-    /// refused for a reason that may pass.
+    /// guards and is never written over, and a second run fails on it with [`BatchError::Recorded`]
+    /// ([`super::Step::key`]). While nothing of it can have committed, it is as limited as the first.
+    /// The outcome stays unknown when the second run is refused for a reason that may pass.
     Keyed,
     /// For every reason but a refusal, without end: the batch has a key and must be done.
     Endless,
