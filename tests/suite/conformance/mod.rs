@@ -9,6 +9,7 @@ mod contention;
 mod cut;
 mod durable;
 mod insert;
+mod keyed;
 mod late;
 mod purge;
 mod quota;
