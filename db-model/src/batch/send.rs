@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rand::RngExt;
+use tokio::time::Instant;
 
 use super::classify::{classify, is_recorded};
 use super::compose::Sendable;
@@ -11,7 +12,8 @@ use super::flight::{Answer, FlightError, NotSent};
 use crate::metrics::{BATCH_RETRIES, BATCH_UNKNOWN_OUTCOMES, BATCHES};
 use crate::pool::WritePool;
 use crate::types::limits::{
-    BATCH_ATTEMPTS_MAX, BATCH_ATTEMPTS_QUIET, BATCH_RETRY_PAUSE, BATCH_RETRY_PAUSE_MAX,
+    BATCH_ATTEMPTS_MAX, BATCH_ATTEMPTS_QUIET, BATCH_KEYED_WAIT_MAX, BATCH_RETRY_PAUSE,
+    BATCH_RETRY_PAUSE_MAX,
 };
 
 /// For which reasons a batch is sent again, always exactly as it was rendered.
@@ -22,7 +24,8 @@ pub enum Persistence {
     /// Also once its outcome is unknown, until it is known: the batch has a key, which stands before its
     /// guards and is never written over, and a second run fails on it with [`BatchError::Recorded`]
     /// ([`super::Step::key`]). While nothing of it can have committed, it is as limited as the first.
-    /// The outcome stays unknown when the second run is refused for a reason that may pass.
+    /// The outcome stays unknown when the second run fails for a reason that may pass, and after
+    /// [`BATCH_KEYED_WAIT_MAX`].
     Keyed,
     /// For every reason but a refusal, without end: the batch has a key and must be done.
     Endless,
@@ -58,6 +61,7 @@ async fn send_until_decided(
 ) -> Result<Vec<Answer>, Failed> {
     let mut attempt = 1;
     let mut ambiguous = false;
+    let begun = Instant::now();
     loop {
         let error = match send_once(&sendable, &pool, attempt, deadline).await {
             Ok(answers) => return Ok(answers),
@@ -70,7 +74,7 @@ async fn send_until_decided(
         let again = match (&error, persistence) {
             (BatchError::Busy(_) | BatchError::Ambiguous(_), Persistence::Endless) => true,
             (BatchError::Busy(_) | BatchError::Ambiguous(_), Persistence::Keyed) if ambiguous => {
-                true
+                begun.elapsed() < BATCH_KEYED_WAIT_MAX
             }
             (BatchError::Busy(Busy::Conflict { .. }), _) => attempt < BATCH_ATTEMPTS_MAX,
             _ => false,
@@ -107,17 +111,28 @@ fn has_committed(error: &BatchError, unknown: bool) -> bool {
     }
 }
 
-/// A refusal after a try whose outcome nobody learned says that the try has not committed, for its key
+/// An error after a try whose outcome nobody learned says that the try has not committed, for its key
 /// was not met. The try may still be on its way, though, and arrive when the reason has passed: unless
 /// the reason lasts, the outcome is unknown. In a saga nothing can come of it, for the log takes no
 /// success of a node that is recorded as failed.
 fn told(error: BatchError, unknown: bool) -> BatchError {
     match error {
-        BatchError::Refused { ref refusal, .. } if unknown && !refusal.is_lasting() => {
+        BatchError::Invalid(_)
+        | BatchError::Refused { .. }
+        | BatchError::Unexpected { .. }
+        | BatchError::AtCommit { .. }
+        | BatchError::Busy(_)
+            if unknown && !lasts(&error) =>
+        {
             BatchError::Ambiguous(format!("a reply was lost, and then {error}"))
         }
         error => error,
     }
+}
+
+/// Whether no later try can come to another end.
+fn lasts(error: &BatchError) -> bool {
+    matches!(error, BatchError::Refused { refusal, .. } if refusal.is_lasting())
 }
 
 /// Twice as long each time, up to a bound, with half of it left to chance.
@@ -161,4 +176,46 @@ async fn send_once(
             })?;
     answers.drain(..sendable.prelude);
     Ok(answers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::error::StepName;
+    use crate::constraint::Refusal;
+    use crate::types::ResourceKind;
+
+    #[test]
+    fn after_a_lost_reply_only_what_lasts_is_told_as_not_committed() {
+        let step = StepName {
+            label: "a.step",
+            index: 0,
+        };
+        let unexpected = || BatchError::Unexpected {
+            step,
+            attempts: 2,
+            error: Box::default(),
+        };
+        let gone = || BatchError::Refused {
+            step,
+            refusal: Refusal::NotFound {
+                kind: ResourceKind::Project,
+                id: uuid::Uuid::nil(),
+            },
+            error: Box::default(),
+        };
+        let recorded = BatchError::Recorded {
+            step,
+            error: Box::default(),
+        };
+        let is_unknown = |error| matches!(told(error, true), BatchError::Ambiguous(_));
+        assert!(is_unknown(unexpected()));
+        assert!(is_unknown(BatchError::Busy(Busy::NotSent(String::new()))));
+        assert!(!is_unknown(gone()));
+        assert!(!is_unknown(recorded));
+        assert!(matches!(
+            told(unexpected(), false),
+            BatchError::Unexpected { .. }
+        ));
+    }
 }

@@ -57,6 +57,9 @@ pub const BATCH_ATTEMPTS_QUIET: u32 = 16;
 pub const BATCH_RETRY_PAUSE: Duration = Duration::from_millis(5);
 /// The longest pause between two tries of a batch.
 pub const BATCH_RETRY_PAUSE_MAX: Duration = Duration::from_millis(250);
+/// How long a batch whose outcome is unknown is sent again to learn it: far less than a key is kept
+/// ([`RETAIN_MIN`]), for without the key it would be done twice.
+pub const BATCH_KEYED_WAIT_MAX: Duration = Duration::from_secs(10 * 60);
 /// How long the answer to a batch may take before the connection is given up.
 pub const BATCH_DEADLINE: Duration = Duration::from_secs(30);
 
