@@ -92,27 +92,30 @@ impl Report {
     }
 }
 
-const DRIFTS: &str = "\
-WITH used AS (
+const FLEET_LINE: &str = "\
+SELECT 'fleet' AS scope, f.id AS scope_id, 'projects' AS resource, q.projects_used AS used,
+       (SELECT count(*) FROM project WHERE time_deleted IS NULL) AS counted
+FROM (SELECT $1::uuid AS id) f LEFT JOIN fleet_quota q ON q.id = f.id";
+
+/// The lines of the projects for which `project_id` fulfils `of`.
+fn project_lines(of: &str) -> String {
+    format!(
+        "\
+SELECT 'project' AS scope, p.project_id AS scope_id, resource.name AS resource,
+       CASE resource.name WHEN 'instances' THEN q.instances_used WHEN 'vcpus' THEN q.vcpus_used
+       ELSE q.memory_bytes_used END AS used,
+       coalesce(CASE resource.name WHEN 'instances' THEN u.instances WHEN 'vcpus' THEN u.vcpus
+       ELSE u.memory_bytes END, 0) AS counted
+FROM (SELECT project_id FROM (SELECT id AS project_id FROM project) every WHERE {of}) p
+LEFT JOIN project_quota q ON q.project_id = p.project_id
+LEFT JOIN (
     SELECT project_id, count(*) AS instances, sum(vcpus)::bigint AS vcpus,
            sum(memory_bytes)::bigint AS memory_bytes
-    FROM instance WHERE time_deleted IS NULL GROUP BY project_id
-), line AS (
-    SELECT 'fleet' AS scope, f.id AS scope_id, 'projects' AS resource, q.projects_used AS used,
-           (SELECT count(*) FROM project WHERE time_deleted IS NULL) AS counted
-    FROM (SELECT $1::uuid AS id) f LEFT JOIN fleet_quota q ON q.id = f.id
-    UNION ALL
-    SELECT 'project', p.id, resource.name,
-           CASE resource.name WHEN 'instances' THEN q.instances_used WHEN 'vcpus' THEN q.vcpus_used
-           ELSE q.memory_bytes_used END,
-           coalesce(CASE resource.name WHEN 'instances' THEN u.instances WHEN 'vcpus' THEN u.vcpus
-           ELSE u.memory_bytes END, 0)
-    FROM project p LEFT JOIN project_quota q ON q.project_id = p.id
-    LEFT JOIN used u ON u.project_id = p.id
-    CROSS JOIN (VALUES ('instances'), ('vcpus'), ('memory_bytes')) AS resource (name)
-)
-SELECT scope, scope_id, resource, used, counted FROM line
-WHERE used IS DISTINCT FROM counted ORDER BY scope, scope_id, resource";
+    FROM instance WHERE time_deleted IS NULL AND {of} GROUP BY project_id
+) u ON u.project_id = p.project_id
+CROSS JOIN (VALUES ('instances'), ('vcpus'), ('memory_bytes')) AS resource (name)"
+    )
+}
 
 const ORPHANS: &str = "\
 SELECT 'instance' AS kind, i.id, 'lives in a project that is deleted' AS reason
@@ -139,28 +142,34 @@ ORDER BY kind, id";
 /// # Errors
 /// [`BatchError`], when the database gives no answer.
 pub async fn check(writes: &WritePool) -> Result<Report, BatchError> {
+    let lines = format!("{FLEET_LINE} UNION ALL {}", project_lines("true"));
     let (drifts, orphans) = Batch::new()
-        .step(drifts())
+        .step(drifts(&lines, FLEET_ID))
         .step(Step::rows("books.orphans", diesel::sql_query(ORPHANS)))
         .commit(writes)
         .await?;
     Ok(Report { drifts, orphans })
 }
 
-fn drifts() -> Step<Vec<Drift>> {
-    let drifts = diesel::sql_query(DRIFTS).bind::<SqlUuid, _>(FLEET_ID);
-    Step::rows("books.drifts", drifts)
+/// Those of `lines` that are wrong; `id` is their `$1`.
+fn drifts(lines: &str, id: Uuid) -> Step<Vec<Drift>> {
+    let drifts = diesel::sql_query(format!(
+        "SELECT scope, scope_id, resource, used, counted FROM ({lines}) AS line \
+         WHERE used IS DISTINCT FROM counted ORDER BY scope, scope_id, resource"
+    ));
+    Step::rows("books.drifts", drifts.bind::<SqlUuid, _>(id))
 }
 
-/// Sets each wrong counter to what the rows say, one scope at a time, and gives what it mended.
+/// Sets each wrong counter to what the rows say, one scope at a time, and adds what it mended to `mended`,
+/// so that the caller knows of it also when a later scope fails.
 ///
 /// The quota row is locked in one step and the rows are counted in the next: a sum in the locking
 /// statement itself would wait for a create and then write the sum from before it. Under the lock it
-/// looks once more, for what was wrong before may be right by now.
+/// looks once more, at this scope alone, for what was wrong before may be right by now.
 ///
 /// # Errors
 /// [`RepairError`], when the database refuses; what was mended before stays mended.
-pub async fn repair(database: &mut Database) -> Result<Vec<Drift>, RepairError> {
+pub async fn repair(database: &mut Database, mended: &mut Vec<Drift>) -> Result<(), RepairError> {
     let mut drifts = check(&database.writes).await?.drifts;
     // A quota row that is missing had limits that nobody knows: that is for a person to mend.
     drifts.retain(|drift| drift.used.is_some());
@@ -169,14 +178,13 @@ pub async fn repair(database: &mut Database) -> Result<Vec<Drift>, RepairError> 
         .map(|drift| (drift.scope, drift.scope_id))
         .collect();
     scopes.dedup();
-    let mut mended = Vec::new();
     for (scope, id) in scopes {
         let repaired = database.transact(Options::new("books.repair"), |transaction| {
             repair_scope(transaction, &scope, id)
         });
         mended.extend(repaired.await.into_result()?);
     }
-    Ok(mended)
+    Ok(())
 }
 
 /// Why the books could not be repaired.
@@ -195,15 +203,18 @@ async fn repair_scope(
     scope: &str,
     id: Uuid,
 ) -> Result<(Transaction, Vec<Drift>), Failure> {
-    let (lock, count) = match scope {
-        "fleet" => (LOCK_FLEET, COUNT_FLEET),
-        _ => (LOCK_PROJECT, COUNT_PROJECT),
+    let (lock, lines, count) = match scope {
+        "fleet" => (LOCK_FLEET, FLEET_LINE.to_owned(), COUNT_FLEET),
+        _ => (
+            LOCK_PROJECT,
+            project_lines("project_id = $1"),
+            COUNT_PROJECT,
+        ),
     };
     let of_scope = |sql| diesel::sql_query(sql).bind::<SqlUuid, _>(id);
     let lock = Step::statement("books.lock", of_scope(lock));
     let (transaction, ()) = transaction.run(lock).await?;
-    let (transaction, mut drifts) = transaction.run(drifts()).await?;
-    drifts.retain(|drift: &Drift| drift.scope_id == id);
+    let (transaction, drifts) = transaction.run(drifts(&lines, id)).await?;
     if drifts.is_empty() {
         return Ok((transaction, drifts));
     }

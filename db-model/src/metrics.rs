@@ -17,6 +17,10 @@ pub const HOOK_FAILURES: &str = "nexus_hook_failures_total";
 pub const EFFECT_MISUSES: &str = "nexus_effect_misuses_total";
 /// Sagas by how they ended in this process (`saga`, `outcome`).
 pub const SAGAS: &str = "nexus_sagas_total";
+/// Rows that this process has purged (`kind`).
+pub const PURGED: &str = "nexus_purged_total";
+/// Rounds of the purge in which a kind was not purged (`kind`).
+pub const PURGE_FAILURES: &str = "nexus_purge_failures_total";
 /// Sagas that this process runs.
 pub const SAGAS_RUNNING: &str = "nexus_sagas_running";
 /// Sessions of a pool, in use or idle (`pool`).
@@ -68,6 +72,14 @@ pub const COUNTERS: &[Metric] = &[
     Metric {
         name: SAGAS,
         help: "Sagas by how they ended in this process",
+    },
+    Metric {
+        name: PURGED,
+        help: "Rows that this process has purged",
+    },
+    Metric {
+        name: PURGE_FAILURES,
+        help: "Rounds of the purge in which a kind was not purged",
     },
     Metric {
         name: POOL_SESSIONS_SOILED,

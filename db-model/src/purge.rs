@@ -1,17 +1,20 @@
 //! The purge: removing what has been over for long, a bounded number of rows in one transaction.
 //!
-//! Ages are compared on the database's clock. Each batch locks the rows that it removes with SKIP LOCKED,
+//! Ages are by the database's clock alone: the statement that ends something stamps it, beside the time that
+//! the process has drawn and that is shown. Each batch locks the rows that it removes with SKIP LOCKED,
 //! so any number of processes share the work and none waits for another, nor for a request. A batch is
 //! whole or not at all and leaves nothing to remember: whoever comes next, after a crash too, takes the
 //! oldest rows that are left.
 //!
 //! Dependants go first: an instance before its project, the quota row and the log of a saga in the same
 //! batch as what they belong to, an executor once no saga names it. Events go in the order of their feed,
-//! whose lock is waited for: whoever publishes or purges holds it for a moment only.
+//! whose lock is waited for: whoever publishes or purges holds it for a moment only. A kind that fails holds
+//! no other up.
 
 use std::time::Duration;
 
 use crate::batch::{Batch, BatchError, Step};
+use crate::metrics::{PURGE_FAILURES, PURGED};
 use crate::pool::WritePool;
 use crate::query::{event_feed, executor, instance, project, saga};
 use crate::types::limits::{PURGE_ROWS_MAX, RETAIN_DEFAULT};
@@ -24,7 +27,7 @@ pub struct Retention {
     /// Operations that succeeded or failed, with their steps, from when they ended; and processes, from
     /// when they ended.
     pub operations: Duration,
-    /// Events that are published, from when they were recorded.
+    /// Events, from when they were published.
     pub events: Duration,
 }
 
@@ -65,34 +68,59 @@ impl Removed {
 /// knows what went also when the round fails or is dropped; either cuts no batch.
 ///
 /// # Errors
-/// [`BatchError`], when the database refuses; what was removed before stays removed.
+/// [`PurgeError`], when the database refuses, with all kinds that it refused: what is dependent on rows that
+/// stay stays too, and all other kinds were purged.
 pub async fn round(
     writes: &WritePool,
     retention: &Retention,
     pause: Duration,
     removed: &mut Removed,
-) -> Result<(), BatchError> {
-    let drain = Drain { writes, pause };
+) -> Result<(), PurgeError> {
     let (deleted, operations) = (retention.deleted, retention.operations);
+    let mut drain = Drain {
+        writes,
+        pause,
+        failures: Vec::new(),
+    };
     drain
-        .all(&mut removed.instances, || one(instance::purge(deleted)))
-        .await?;
+        .all("instances", &mut removed.instances, || {
+            one(instance::purge(deleted))
+        })
+        .await;
     drain
-        .all(&mut removed.projects, || one(project::purge(deleted)))
-        .await?;
+        .all("projects", &mut removed.projects, || {
+            one(project::purge(deleted))
+        })
+        .await;
     drain
-        .all(&mut removed.sagas, || one(saga::purge(operations)))
-        .await?;
+        .all("sagas", &mut removed.sagas, || one(saga::purge(operations)))
+        .await;
     drain
-        .all(&mut removed.executors, || one(executor::purge(operations)))
-        .await?;
+        .all("executors", &mut removed.executors, || {
+            one(executor::purge(operations))
+        })
+        .await;
     drain
-        .all(&mut removed.events, || {
+        .all("events", &mut removed.events, || {
             let lock = Batch::new().step(event_feed::lock());
             let purge = lock.step(event_feed::purge(retention.events));
             purge.map(|(_, count)| count)
         })
-        .await
+        .await;
+    drain.end()
+}
+
+/// A round that did not purge every kind.
+#[derive(Debug, thiserror::Error)]
+#[error("the {kind} were not purged")]
+pub struct PurgeError {
+    /// The first kind that failed, as [`Removed`] calls it.
+    pub kind: &'static str,
+    /// Why.
+    #[source]
+    pub error: BatchError,
+    /// The kinds that failed after it, each for its own reason.
+    pub others: Vec<(&'static str, BatchError)>,
 }
 
 /// A batch of one step.
@@ -103,22 +131,43 @@ fn one(step: Step<u64>) -> Batch<u64> {
 struct Drain<'a> {
     writes: &'a WritePool,
     pause: Duration,
+    failures: Vec<(&'static str, BatchError)>,
 }
 
 impl Drain<'_> {
-    /// One batch after the other, until one finds fewer rows than it may remove.
-    async fn all(
-        &self,
-        removed: &mut u64,
-        batch: impl Fn() -> Batch<u64>,
-    ) -> Result<(), BatchError> {
+    /// One batch after the other, until one finds fewer rows than it may remove, or fails.
+    async fn all(&mut self, kind: &'static str, removed: &mut u64, batch: impl Fn() -> Batch<u64>) {
         loop {
-            let count = batch().commit(self.writes).await?;
-            *removed += count;
-            if count < PURGE_ROWS_MAX.unsigned_abs() {
-                return Ok(());
+            match batch().commit(self.writes).await {
+                Ok(count) => {
+                    *removed += count;
+                    if count > 0 {
+                        metrics::counter!(PURGED, "kind" => kind).increment(count);
+                    }
+                    if count < PURGE_ROWS_MAX.unsigned_abs() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    metrics::counter!(PURGE_FAILURES, "kind" => kind).increment(1);
+                    self.failures.push((kind, error));
+                    return;
+                }
             }
             tokio::time::sleep(self.pause).await;
+        }
+    }
+
+    /// All that failed, as one error.
+    fn end(self) -> Result<(), PurgeError> {
+        let mut failures = self.failures.into_iter();
+        match failures.next() {
+            None => Ok(()),
+            Some((kind, error)) => Err(PurgeError {
+                kind,
+                error,
+                others: failures.collect(),
+            }),
         }
     }
 }

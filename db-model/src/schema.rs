@@ -23,6 +23,7 @@ diesel::table! {
         time_created -> Timestamptz,
         time_modified -> Timestamptz,
         time_deleted -> Nullable<Timestamptz>,
+        time_over -> Nullable<Timestamptz>,
     }
 }
 
@@ -57,6 +58,7 @@ diesel::table! {
         time_created -> Timestamptz,
         time_modified -> Timestamptz,
         time_deleted -> Nullable<Timestamptz>,
+        time_over -> Nullable<Timestamptz>,
     }
 }
 
@@ -117,6 +119,7 @@ diesel::table! {
         operation_id -> Nullable<Uuid>,
         time_recorded -> Timestamptz,
         sequence -> Nullable<BigInt>,
+        time_published -> Nullable<Timestamptz>,
     }
 }
 

@@ -57,6 +57,9 @@ pub enum ServerError {
     /// The task that publishes events panicked: the process goes instead of living on half.
     #[error("publishing events ended by itself")]
     Publishing,
+    /// So did the task that purges: what is over would pile up in silence.
+    #[error("purging ended by itself")]
+    Purging,
     /// A listener broke.
     #[error("serving HTTP")]
     Serve(#[source] io::Error),
@@ -186,12 +189,13 @@ impl Server {
 
         let writes = app.database().writes.clone();
         let ending = app.ending().clone();
-        tokio::spawn(purge::run(writes, retention, purge_interval, ending));
+        let mut purging = tokio::spawn(purge::run(writes, retention, purge_interval, ending));
         let mut publishing = tokio::spawn(publish::run(app.database().clone()));
 
         let ended = tokio::select! {
             () = shutdown => Ok(()),
             _ = &mut publishing => Err(ServerError::Publishing),
+            _ = &mut purging => Err(ServerError::Purging),
             () = app.executor().lost() => Err(ServerError::Lost),
             error = broken(&mut api_task) => Err(error),
             error = broken(&mut admin_task) => Err(error),

@@ -16,8 +16,8 @@ pub const KINDS: [(&str, &str); 5] = [
 pub async fn instances(client: &Client, project_id: Uuid, mark: &str, count: i64, age: &str) {
     let insert = "\
 INSERT INTO instance (id, project_id, name, description, vcpus, memory_bytes, state, generation,
-    changed_by, time_created, time_modified, time_deleted)
-SELECT gen_random_uuid(), $1, 'i' || n, $2, 1, 1048576, 'deleting', 4, gen_random_uuid(), t, t, t
+    changed_by, time_created, time_modified, time_deleted, time_over)
+SELECT gen_random_uuid(), $1, 'i' || n, $2, 1, 1048576, 'deleting', 4, gen_random_uuid(), t, t, t, t
 FROM (SELECT n, now() - $4::text::interval - n * interval '1 ms' AS t FROM generate_series(1, $3::bigint) n) AS past";
     let values: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
         [&project_id, &mark, &count, &age];
@@ -34,14 +34,14 @@ CREATE TEMPORARY TABLE past AS SELECT n, now() - interval '{age}' - n * interval
     gen_random_uuid() AS project, gen_random_uuid() AS saga, gen_random_uuid() AS executor
     FROM generate_series(1, {count}) n;
 INSERT INTO project (id, name, description, state, generation, changed_by, time_created, time_modified,
-    time_deleted)
-    SELECT project, 'p' || n, '{mark}', 'deleting', 4, saga, t, t, t FROM past;
+    time_deleted, time_over)
+    SELECT project, 'p' || n, '{mark}', 'deleting', 4, saga, t, t, t, t FROM past;
 INSERT INTO project_quota (project_id, open, instances_limit, instances_used, vcpus_limit, vcpus_used,
     memory_bytes_limit, memory_bytes_used, generation, changed_by, time_created, time_modified)
     SELECT project, false, 1, 0, 1, 0, 1048576, 0, 4, saga, t, t FROM past;
 INSERT INTO instance (id, project_id, name, description, vcpus, memory_bytes, state, generation,
-    changed_by, time_created, time_modified, time_deleted)
-    SELECT gen_random_uuid(), project, 'i', '{mark}', 1, 1048576, 'deleting', 4, saga, t, t, t FROM past;
+    changed_by, time_created, time_modified, time_deleted, time_over)
+    SELECT gen_random_uuid(), project, 'i', '{mark}', 1, 1048576, 'deleting', 4, saga, t, t, t, t FROM past;
 INSERT INTO executor (id, host, pid, version, backend_pid, backend_start, time_started, time_heartbeat,
     time_lease_expires, time_ended)
     SELECT executor, '{mark}', 1, '0', 1, t, t, t, t, t FROM past;
@@ -54,9 +54,9 @@ INSERT INTO saga_event (saga_id, node_id, kind, time_recorded)
     AS of_node (kind);
 SELECT FROM event_feed FOR UPDATE;
 INSERT INTO event (id, kind, project_id, resource_id, resource_name, resource_generation, operation_id,
-    time_recorded, sequence)
+    time_recorded, time_published, sequence)
     SELECT gen_random_uuid(), 'project.deleted', project, project, '{mark}', 4,
-    CASE WHEN n % 2 = 1 THEN saga END, t, (SELECT last_sequence FROM event_feed) + {count} + 1 - n FROM past;
+    CASE WHEN n % 2 = 1 THEN saga END, t, t, (SELECT last_sequence FROM event_feed) + {count} + 1 - n FROM past;
 UPDATE event_feed SET last_sequence = last_sequence + {count};
 DROP TABLE past; ANALYZE"
     );

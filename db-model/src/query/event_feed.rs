@@ -43,7 +43,8 @@ pub fn publish(limit: i64) -> Step<Vec<Published>> {
          ), placed AS (\
          SELECT id, row_number() OVER (ORDER BY time_recorded, resource_generation, id) AS place FROM oldest\
          ), published AS (\
-         UPDATE event SET sequence = placed.place + (SELECT last_sequence FROM event_feed WHERE id = $2) \
+         UPDATE event SET sequence = placed.place + (SELECT last_sequence FROM event_feed WHERE id = $2), \
+         time_published = clock_timestamp() \
          FROM placed WHERE event.id = placed.id RETURNING 1\
          ) UPDATE event_feed SET last_sequence = last_sequence + (SELECT count(*) FROM published), \
          time_modified = clock_timestamp() \
@@ -55,15 +56,15 @@ pub fn publish(limit: i64) -> Step<Vec<Published>> {
     Step::rows("event_feed.publish", publish)
 }
 
-/// Removes published events that were recorded longer than `age` ago, at most [`PURGE_ROWS_MAX`], the
-/// oldest first, up to the first that stays; gives how many. It comes after [`lock`].
+/// Removes events that were published longer than `age` ago, however long they had waited for that, at most
+/// [`PURGE_ROWS_MAX`], the oldest first, up to the first that stays; gives how many. It comes after [`lock`].
 ///
 /// The feed says in the same batch up to which number it is gone, so a reader that comes from further
 /// back learns that it has missed some.
 pub fn purge(age: Duration) -> Step<u64> {
     let delete = diesel::sql_query(format!(
         "WITH page AS MATERIALIZED (\
-         SELECT sequence, time_recorded < now() - make_interval(secs => $1) AS is_old FROM event \
+         SELECT sequence, time_published < now() - make_interval(secs => $1) AS is_old FROM event \
          WHERE sequence > (SELECT purged_sequence FROM event_feed WHERE id = $2) \
          ORDER BY sequence LIMIT {PURGE_ROWS_MAX}), \
          old AS MATERIALIZED (SELECT sequence FROM page WHERE sequence < \

@@ -6,7 +6,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Bool, Double};
 use uuid::Uuid;
 
-use super::{Change, refusal};
+use super::{Change, clock_timestamp, refusal};
 use crate::batch::flight::ServerError;
 use crate::batch::{Guard, Step};
 use crate::constraint::Refusal;
@@ -79,6 +79,7 @@ pub fn delete(change: Change, instance_id: Uuid) -> Step<()> {
         .filter(dsl::time_deleted.is_null())
         .set((
             dsl::time_deleted.eq(change.time),
+            dsl::time_over.eq(clock_timestamp().nullable()),
             dsl::generation.eq(dsl::generation + 1),
             dsl::changed_by.eq(change.id),
             dsl::time_modified.eq(change.time),
@@ -94,8 +95,8 @@ pub fn delete(change: Change, instance_id: Uuid) -> Step<()> {
 pub fn purge(age: Duration) -> Step<u64> {
     let delete = diesel::sql_query(format!(
         "WITH old AS MATERIALIZED (\
-         SELECT id FROM instance WHERE time_deleted < now() - make_interval(secs => $1) \
-         ORDER BY time_deleted, id LIMIT {PURGE_ROWS_MAX} FOR UPDATE SKIP LOCKED) \
+         SELECT id FROM instance WHERE time_over < now() - make_interval(secs => $1) \
+         ORDER BY time_over, id LIMIT {PURGE_ROWS_MAX} FOR UPDATE SKIP LOCKED) \
          DELETE FROM instance WHERE id IN (SELECT id FROM old)",
     ))
     .bind::<Double, _>(age.as_secs_f64());

@@ -18,6 +18,11 @@ pub mod saga_event;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+diesel::define_sql_function! {
+    /// The database's clock now, within a transaction too.
+    fn clock_timestamp() -> diesel::sql_types::Timestamptz;
+}
+
 /// Who writes, and when: what every changed row records.
 #[derive(Clone, Copy, Debug)]
 pub struct Change {

@@ -6,7 +6,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Bool, Double};
 use uuid::Uuid;
 
-use super::{Change, refusal};
+use super::{Change, clock_timestamp, refusal};
 use crate::batch::flight::ServerError;
 use crate::batch::{Guard, Step};
 use crate::constraint::Refusal;
@@ -77,6 +77,7 @@ pub fn delete(change: Change, project_id: Uuid) -> Step<()> {
         .filter(dsl::time_deleted.is_null())
         .set((
             dsl::time_deleted.eq(change.time),
+            dsl::time_over.eq(clock_timestamp().nullable()),
             dsl::generation.eq(dsl::generation + 1),
             dsl::changed_by.eq(change.id),
             dsl::time_modified.eq(change.time),
@@ -95,8 +96,8 @@ pub fn purge(age: Duration) -> Step<u64> {
     let delete = diesel::sql_query(format!(
         "WITH candidate AS MATERIALIZED (\
          SELECT p.id FROM project_quota q JOIN project p ON p.id = q.project_id \
-         WHERE p.time_deleted < now() - make_interval(secs => $1) \
-         ORDER BY p.time_deleted, p.id LIMIT {PURGE_ROWS_MAX} FOR UPDATE OF q, p SKIP LOCKED), \
+         WHERE p.time_over < now() - make_interval(secs => $1) \
+         ORDER BY p.time_over, p.id LIMIT {PURGE_ROWS_MAX} FOR UPDATE OF q, p SKIP LOCKED), \
          old AS MATERIALIZED (SELECT c.id FROM candidate c \
          WHERE NOT EXISTS (SELECT 1 FROM instance i WHERE i.project_id = c.id)), \
          quota AS (DELETE FROM project_quota WHERE project_id IN (SELECT id FROM old)) \

@@ -6,13 +6,15 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use diesel::dsl::case_when;
 use diesel::prelude::*;
 use diesel::sql_types::{
-    Array, BigInt, Double, Json, Nullable, Text, Timestamptz, Uuid as SqlUuid,
+    Array, BigInt, Bool, Double, Json, Nullable, Text, Timestamptz, Uuid as SqlUuid,
 };
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::clock_timestamp;
 use crate::batch::{Guard, Step};
 use crate::schema::saga::dsl;
 use crate::types::limits::PURGE_ROWS_MAX;
@@ -56,6 +58,11 @@ pub struct NewSaga {
     pub time: DateTime<Utc>,
 }
 
+diesel::define_sql_function! {
+    /// The first one that is there.
+    fn coalesce(first: Nullable<Timestamptz>, second: Nullable<Timestamptz>) -> Nullable<Timestamptz>;
+}
+
 /// Adds a saga in the state `running`, at generation 1.
 ///
 /// The executor's id is read from its row, which must be alive: a process whose lease is over gives
@@ -94,8 +101,8 @@ pub struct Progress {
     pub output: Option<Value>,
     /// Why it unwinds, failed or is stuck.
     pub error: Option<Value>,
-    /// When it ended, if it did.
-    pub time_finished: Option<DateTime<Utc>>,
+    /// Whether it has ended. The time is the database's.
+    pub is_over: bool,
 }
 
 impl Progress {
@@ -105,7 +112,7 @@ impl Progress {
             state: SagaState::Unwinding,
             output: None,
             error: error.clone(),
-            time_finished: None,
+            is_over: false,
         }
     }
 }
@@ -115,6 +122,9 @@ impl Progress {
 /// It does not ask for the state before: under one fence there is one writer, and a second run of
 /// the same batch after a lost reply must find the same row.
 pub fn progress(fence: Fence, progress: Progress) -> Step<()> {
+    // The first time stays, should the batch run again.
+    let time = coalesce(dsl::time_finished, clock_timestamp().nullable());
+    let time = case_when(progress.is_over.into_sql::<Bool>(), time);
     let update = diesel::update(dsl::saga)
         .filter(dsl::id.eq(fence.saga_id))
         .filter(dsl::executor_id.eq(fence.executor_id))
@@ -123,7 +133,7 @@ pub fn progress(fence: Fence, progress: Progress) -> Step<()> {
             dsl::state.eq(progress.state),
             dsl::output.eq(progress.output),
             dsl::error.eq(progress.error),
-            dsl::time_finished.eq(progress.time_finished),
+            dsl::time_finished.eq(time),
         ));
     let guard = Guard::affected(1, "saga.progress");
     Step::guarded("saga.progress", update, guard).locking()

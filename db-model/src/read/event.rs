@@ -36,6 +36,10 @@ pub struct FeedPage {
     pub events: Vec<Event>,
     /// Up to which number the feed was read: where the next page begins.
     pub read_to_sequence: i64,
+    /// The id of the event with that number; none at the beginning, or when it has been purged.
+    pub read_to_id: Option<Uuid>,
+    /// The id of the event behind which the page begins, under the same conditions.
+    pub after_id: Option<Uuid>,
     /// The whole feed at that moment.
     pub feed: Extent,
 }
@@ -46,6 +50,10 @@ struct Row {
     purged_sequence: i64,
     #[diesel(sql_type = BigInt)]
     last_sequence: i64,
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    after_id: Option<Uuid>,
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    end_id: Option<Uuid>,
     #[diesel(embed)]
     event: Option<Event>,
 }
@@ -65,7 +73,11 @@ pub async fn list(
     limit: u32,
 ) -> Result<FeedPage, ReadError> {
     let query = diesel::sql_query(
-        "SELECT feed.purged_sequence, feed.last_sequence, page.* FROM event_feed feed \
+        "SELECT feed.purged_sequence, feed.last_sequence, before.id AS after_id, \
+         furthest.id AS end_id, page.* FROM event_feed feed \
+         LEFT JOIN event before ON before.sequence = $1 \
+         LEFT JOIN event furthest ON furthest.sequence = \
+         least(feed.last_sequence, coalesce($1, feed.purged_sequence) + $2) \
          LEFT JOIN LATERAL (\
          SELECT e.* FROM event e WHERE e.sequence > coalesce($1, feed.purged_sequence) \
          AND e.sequence <= coalesce($1, feed.purged_sequence) + $2 \
@@ -90,18 +102,21 @@ pub async fn list(
         purged_sequence: row.purged_sequence,
         last_sequence: row.last_sequence,
     };
+    let (after_id, end_id) = (row.after_id, row.end_id);
     let events: Vec<_> = rows.into_iter().filter_map(|row| row.event).collect();
     let is_full = usize::try_from(limit).is_ok_and(|limit| events.len() >= limit);
-    let read_to_sequence = match events.last() {
-        Some(last) if is_full => last.sequence,
+    let (read_to_sequence, read_to_id) = match events.last() {
+        Some(last) if is_full => (last.sequence, Some(last.id)),
         _ => {
             let begin = after.unwrap_or(feed.purged_sequence);
-            feed.last_sequence.min(begin + FEED_SCAN_MAX)
+            (feed.last_sequence.min(begin + FEED_SCAN_MAX), end_id)
         }
     };
     Ok(FeedPage {
         events,
         read_to_sequence,
+        read_to_id,
+        after_id,
         feed,
     })
 }

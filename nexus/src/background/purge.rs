@@ -9,6 +9,8 @@ use db_model::types::limits::{PURGE_BACKOFF_MAX, PURGE_PAUSE};
 use rand::RngExt;
 use tokio_util::sync::CancellationToken;
 
+use crate::http::error::chain;
+
 /// Purges about every `interval` until `ending`. Each process does; they share the work.
 ///
 /// It ends at once, also in the middle of a round: a batch under way is whole or not at all.
@@ -36,7 +38,14 @@ async fn rounds(writes: &WritePool, retention: &Retention, interval: Duration) {
             Ok(()) => failures = 0,
             Err(error) => {
                 failures += 1;
-                tracing::warn!(%error, failures, "the purge failed; it goes on later where it was");
+                // The first is not the reason of the others.
+                for (kind, other) in &error.others {
+                    tracing::warn!(kind, cause = %chain(other), "this kind was not purged either");
+                }
+                tracing::warn!(
+                    cause = %chain(&error), failures,
+                    "the purge failed; it goes on later where it was"
+                );
             }
         }
     }

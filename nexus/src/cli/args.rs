@@ -129,7 +129,7 @@ pub struct ServerArgs {
     #[arg(long, env = "NEXUS_RETAIN_OPERATIONS", default_value_t = RETAIN_DEFAULT.into(),
         value_name = "DURATION", value_parser = retention)]
     pub retain_operations: humantime::Duration,
-    /// How long events are kept; a reader that comes from further back is told so.
+    /// How long events are kept from their publication; a reader that comes from further back is told so.
     #[arg(long, env = "NEXUS_RETAIN_EVENTS", default_value_t = RETAIN_DEFAULT.into(),
         value_name = "DURATION", value_parser = retention)]
     pub retain_events: humantime::Duration,

@@ -44,9 +44,14 @@ async fn check(data: &Data, repair: bool) -> CommandResult {
     let mut database = Database::new(data.connect.clone(), &pools, Uuid::now_v7());
     let mut text = String::new();
     if repair {
-        for drift in books::repair(&mut database).await? {
+        let mut mended = Vec::new();
+        let repaired = books::repair(&mut database, &mut mended).await;
+        for drift in mended {
             writeln!(text, "mended: {drift}")?;
         }
+        // What is mended stays so, whatever came after it.
+        super::print(&std::mem::take(&mut text))?;
+        repaired?;
     }
     let report = books::check(&database.writes).await?;
     let balanced = report.balanced();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use db_model::model::SagaEvent;
 use db_model::query::saga::Progress;
-use db_model::types::{SagaState, time};
+use db_model::types::SagaState;
 use newtype_uuid::GenericUuid;
 use serde_json::Value;
 use steno::{SagaId, SagaResult, SagaResultErr, UndoActionError};
@@ -127,7 +127,7 @@ fn ending(state: SagaState, output: Option<Value>, failure: Option<&Failure>) ->
         state,
         output,
         error,
-        time_finished: Some(time::now()),
+        is_over: true,
     }
 }
 

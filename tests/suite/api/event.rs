@@ -1,5 +1,6 @@
 //! The change feed over HTTP.
 
+use nexus_tests::eventually;
 use nexus_tests::feed::published;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -150,6 +151,46 @@ async fn the_feed_is_filtered_by_kind_and_by_a_project_that_may_be_deleted() {
         assert_eq!(answer.status, 400, "{query}");
         assert_eq!(answer.body["errors"][0]["rule"], rule, "{query}");
     }
+    api.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_of_another_history_is_refused() {
+    let (api, _) = changed().await;
+    let first = page(&api, "?limit=1").await;
+    let third = page(&api, "?limit=3").await;
+    // The last event that was read need not be one that passed the filter.
+    let kind = "?kind=project.created";
+    let filtered = page(&api, kind).await;
+    assert_eq!(kinds(&filtered), ["project.created"]);
+    let filtered = format!("{kind}&page_token={}", token(&filtered));
+    let rest = page(&api, &filtered).await;
+    assert_eq!((kinds(&rest).len(), &rest["has_more"]), (0, &json!(false)));
+    // The backup knows of the first one only, and of no operation. Life goes on.
+    let client = api.database.client().await;
+    let restore = "BEGIN; DELETE FROM event WHERE sequence > 1; DELETE FROM saga_event; DELETE FROM saga; \
+                   UPDATE event_feed SET last_sequence = 1; COMMIT";
+    client.batch_execute(restore).await.unwrap();
+    let last = "SELECT last_sequence FROM event_feed";
+    let go_on = "INSERT INTO event (id, kind, resource_id, resource_name, resource_generation) \
+                 SELECT gen_random_uuid(), 'project.created', gen_random_uuid(), 'n' || n, 2 \
+                 FROM generate_series(1, 9) AS n";
+    client.batch_execute(go_on).await.unwrap();
+    eventually("the others are published", async || {
+        api.database.number(last).await == 10
+    })
+    .await;
+    for query in [format!("?page_token={}", token(&third)), filtered] {
+        let answer = api.get(&format!("/v1/events{query}")).await;
+        assert_eq!(answer.status, 410, "{answer:?}");
+        assert_eq!(answer.body["error_code"], "events_expired");
+        let detail = answer.body["detail"].as_str().unwrap();
+        assert!(detail.contains("restored from an older copy"), "{detail}");
+    }
+    // What both histories have in common leads on.
+    let rest = page(&api, &format!("?page_token={}", token(&first))).await;
+    assert_eq!(rest["items"][0]["sequence"], 2);
+    assert_eq!(kinds(&rest).len(), 9);
     api.end().await;
 }
 

@@ -2,9 +2,14 @@
 
 use std::time::Duration;
 
+use db_model::batch::Batch;
+use db_model::feed;
 use db_model::purge::{self, Removed, Retention};
+use db_model::query::{Change, instance, project, saga};
+use db_model::types::SagaState;
 use nexus_tests::{TestDatabase, past};
 use tokio_postgres::Client;
+use uuid::Uuid;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
@@ -74,6 +79,113 @@ async fn what_is_old_goes_with_what_belongs_to_it_and_what_is_young_stays() {
     database.assert_books_balance().await;
 }
 
+#[tokio::test]
+async fn a_process_whose_clock_is_days_behind_makes_nothing_older() {
+    let database = TestDatabase::new().await;
+    let client = database.client().await;
+    past::everything(&client, "old", 1, "1 day").await;
+    let live = "UPDATE instance SET time_deleted = NULL, time_over = NULL; \
+                UPDATE project SET time_deleted = NULL, time_over = NULL; \
+                UPDATE saga SET state = 'running', time_finished = NULL";
+    client.batch_execute(live).await.unwrap();
+    let id = async |column: &str| -> Uuid {
+        let row = client.query_one(column, &[]).await.unwrap();
+        row.get(0)
+    };
+    let mut change = Change::new();
+    change.time -= 9 * 24 * HOUR;
+    let fence = saga::Fence {
+        saga_id: id("SELECT id FROM saga").await,
+        executor_id: id("SELECT executor_id FROM saga").await,
+        generation: 1,
+    };
+    let ended = saga::Progress {
+        state: SagaState::Succeeded,
+        output: None,
+        error: None,
+        is_over: true,
+    };
+    Batch::new()
+        .step(instance::delete(
+            change,
+            id("SELECT id FROM instance").await,
+        ))
+        .step(project::delete(change, id("SELECT id FROM project").await))
+        .step(saga::progress(fence, ended))
+        .commit(&database.pools().writes)
+        .await
+        .unwrap();
+    // What is shown is the process's; what the purge goes by is not.
+    let shown = "SELECT count(*) FROM instance i, project p WHERE i.time_deleted < now() - interval '8 days' \
+                 AND p.time_deleted = i.time_deleted";
+    assert_eq!(database.number(shown).await, 1);
+    let removed = round(&database, &RETENTION).await;
+    assert_eq!(
+        (removed.instances, removed.projects, removed.sagas),
+        (0, 0, 0)
+    );
+    assert_eq!(counts(&database).await, [1, 1, 1, 1, 4, 1]);
+    database.assert_books_balance().await;
+}
+
+#[tokio::test]
+async fn a_kind_that_cannot_be_purged_holds_no_other_up() {
+    let database = TestDatabase::new().await;
+    let client = database.client().await;
+    past::everything(&client, "old", 3, "1 day").await;
+    let keep = "DELETE FROM instance WHERE id = (SELECT min(id::text)::uuid FROM instance); \
+                CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS $$ \
+                BEGIN RAISE EXCEPTION 'this one stays'; END $$; \
+                CREATE TRIGGER kept BEFORE DELETE ON instance FOR EACH ROW EXECUTE FUNCTION keep(); \
+                CREATE TRIGGER kept BEFORE DELETE ON executor FOR EACH ROW EXECUTE FUNCTION keep()";
+    client.batch_execute(keep).await.unwrap();
+    let mut removed = Removed::default();
+    let writes = database.pools().writes;
+    let error = purge::round(&writes, &RETENTION, Duration::ZERO, &mut removed)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind, "instances");
+    assert!(
+        error.error.to_string().contains("instance.purge"),
+        "{error:?}"
+    );
+    let others: Vec<_> = error.others.iter().map(|(kind, _)| *kind).collect();
+    assert_eq!(others, ["executors"]);
+    let left = Removed {
+        projects: 1,
+        sagas: 3,
+        events: 3,
+        ..Removed::default()
+    };
+    assert_eq!(removed, left);
+    client
+        .batch_execute("DROP TRIGGER kept ON instance; DROP TRIGGER kept ON executor")
+        .await
+        .unwrap();
+    let removed = round(&database, &RETENTION).await;
+    assert_eq!(
+        (removed.instances, removed.projects, removed.executors),
+        (2, 2, 3)
+    );
+    database.assert_books_balance().await;
+}
+
+#[tokio::test]
+async fn an_event_ages_from_its_publication() {
+    let database = TestDatabase::new().await;
+    let pools = database.pools();
+    let client = database.client().await;
+    let outage = "INSERT INTO event (id, kind, resource_id, resource_name, resource_generation, time_recorded) \
+                  VALUES (gen_random_uuid(), 'project.created', gen_random_uuid(), 'web', 2, now() - interval '9 days')";
+    client.batch_execute(outage).await.unwrap();
+    assert_eq!(feed::publish(&pools).await.unwrap(), 1);
+    assert_eq!(round(&database, &RETENTION).await.events, 0);
+    let later = "UPDATE event SET time_published = now() - interval '61 minutes'";
+    client.batch_execute(later).await.unwrap();
+    assert_eq!(round(&database, &RETENTION).await.events, 1);
+    database.assert_books_balance().await;
+}
+
 /// From now on the database's clock stands still, years from that of the processes.
 async fn stop_the_clock(database: &TestDatabase, client: &Client) {
     let shift = format!(
@@ -98,9 +210,9 @@ async fn ages_are_told_by_the_database_clock_to_the_microsecond() {
     for (age, removed) in [("1 h", 0), ("1 h 0.000001 s", 2)] {
         let at = format!("timestamptz '2001-02-03 04:05:06Z' - interval '{age}'");
         let update = format!(
-            "UPDATE instance SET time_deleted = {at}; UPDATE project SET time_deleted = {at}; \
+            "UPDATE instance SET time_over = {at}; UPDATE project SET time_over = {at}; \
              UPDATE saga SET time_finished = {at}; UPDATE executor SET time_ended = {at}; \
-             UPDATE event SET time_recorded = {at}"
+             UPDATE event SET time_published = {at}"
         );
         client.batch_execute(&update).await.unwrap();
         assert_eq!(
@@ -117,12 +229,12 @@ async fn a_project_stays_for_as_long_as_one_of_its_instances() {
     let database = TestDatabase::new().await;
     let client = database.client().await;
     past::everything(&client, "old", 2, "1 day").await;
-    let young = "UPDATE instance SET time_deleted = now() WHERE project_id = (SELECT min(id::text)::uuid FROM project)";
+    let young = "UPDATE instance SET time_over = now() WHERE project_id = (SELECT min(id::text)::uuid FROM project)";
     assert_eq!(client.execute(young, &[]).await.unwrap(), 1);
     let removed = round(&database, &RETENTION).await;
     assert_eq!((removed.instances, removed.projects), (1, 1));
     assert_eq!(counts(&database).await[..3], [1, 1, 1]);
-    let old = "UPDATE instance SET time_deleted = now() - interval '1 day'";
+    let old = "UPDATE instance SET time_over = now() - interval '1 day'";
     client.execute(old, &[]).await.unwrap();
     let removed = round(&database, &RETENTION).await;
     assert_eq!((removed.instances, removed.projects), (1, 1));
@@ -164,11 +276,11 @@ async fn events_go_from_the_beginning_of_the_feed_and_the_feed_says_how_far() {
     // One that is not published yet, however old; and a clock of the past that has jumped.
     let change = "INSERT INTO event (id, kind, resource_id, resource_name, resource_generation, time_recorded) \
                   VALUES (gen_random_uuid(), 'project.created', gen_random_uuid(), 'new', 1, now() - interval '9 days'); \
-                  UPDATE event SET time_recorded = now() WHERE sequence = 3";
+                  UPDATE event SET time_published = now() WHERE sequence = 3";
     client.batch_execute(change).await.unwrap();
     assert_eq!(purged().await, (2, 2));
     assert_eq!(purged().await, (0, 2));
-    let again = "UPDATE event SET time_recorded = now() - interval '1 day' WHERE sequence = 3";
+    let again = "UPDATE event SET time_published = now() - interval '1 day' WHERE sequence = 3";
     client.batch_execute(again).await.unwrap();
     assert_eq!(purged().await, (2, 4));
     assert_eq!(purged().await, (0, 4));
@@ -245,7 +357,7 @@ async fn what_is_old_is_found_by_index() {
     client.execute(reset, &[]).await.unwrap();
     assert_eq!(round(&database, &RETENTION).await, of_each(20));
     let unused = "SELECT count(*) FROM pg_stat_user_indexes WHERE idx_scan = 0 AND indexrelname = ANY(ARRAY[\
-                  'instance_time_deleted_idx', 'project_time_deleted_idx', 'saga_time_finished_idx', \
+                  'instance_time_over_idx', 'project_time_over_idx', 'saga_time_finished_idx', \
                   'executor_time_ended_idx', 'instance_project_idx', 'event_sequence_key'])";
     // The server counts a little later.
     database

@@ -59,6 +59,37 @@ async fn a_drift_is_named_and_mended() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_mended_before_a_failure_is_told() {
+    let database = TestDatabase::new().await;
+    let url = database.url().await;
+    let mut process = Program::server_on(&url).start().await;
+    let project = process
+        .post("/v1/projects", &json!({ "name": "web" }))
+        .await;
+    assert_eq!(project.status, 201);
+    process.terminate().await;
+    let client = database.client().await;
+    let forge = "UPDATE project_quota SET vcpus_used = 7; UPDATE fleet_quota SET projects_used = 5; \
+                 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ \
+                 BEGIN RAISE EXCEPTION 'not now'; END $$; \
+                 CREATE TRIGGER refused BEFORE UPDATE ON project_quota FOR EACH ROW EXECUTE FUNCTION refuse()";
+    client.batch_execute(forge).await.unwrap();
+    let ended = check(&url, true).await;
+    assert_eq!(ended.code(), Some(1), "{ended:?}");
+    assert!(
+        ended.stdout.starts_with("mended: fleet ") && ended.stdout.lines().count() == 1,
+        "{ended:?}"
+    );
+    assert!(ended.stderr.contains("books.count"), "{ended:?}");
+    let fleet = "SELECT projects_used FROM fleet_quota";
+    assert_eq!(database.number(fleet).await, 1);
+    let drop = "DROP TRIGGER refused ON project_quota";
+    client.batch_execute(drop).await.unwrap();
+    assert_eq!(check(&url, true).await.code(), Some(0));
+    database.assert_books_balance().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn checks_and_repairs_are_safe_beside_a_server_under_load() {
     const ROUNDS: usize = 6;
     let database = TestDatabase::new().await;

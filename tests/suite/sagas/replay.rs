@@ -28,11 +28,11 @@ const AT_ONCE: usize = 6;
 const EFFECTS: &str = "\
 SELECT jsonb_build_object(
   'fleet', (SELECT jsonb_build_object('used', projects_used, 'generation', generation) FROM fleet_quota),
-  'projects', (SELECT jsonb_agg(to_jsonb(p) - 'id' - 'changed_by' - 'time_created' - 'time_modified' - 'time_deleted'
+  'projects', (SELECT jsonb_agg(to_jsonb(p) - 'id' - 'changed_by' - 'time_created' - 'time_modified' - 'time_deleted' - 'time_over'
     || jsonb_build_object('deleted', time_deleted IS NOT NULL) ORDER BY name) FROM project p),
   'quotas', (SELECT jsonb_agg(to_jsonb(q) - 'project_id' - 'changed_by' - 'time_created' - 'time_modified'
     || jsonb_build_object('project', p.name) ORDER BY p.name) FROM project_quota q JOIN project p ON p.id = q.project_id),
-  'instances', (SELECT jsonb_agg(to_jsonb(i) - 'id' - 'project_id' - 'changed_by' - 'time_created' - 'time_modified' - 'time_deleted'
+  'instances', (SELECT jsonb_agg(to_jsonb(i) - 'id' - 'project_id' - 'changed_by' - 'time_created' - 'time_modified' - 'time_deleted' - 'time_over'
     || jsonb_build_object('deleted', time_deleted IS NOT NULL) ORDER BY name) FROM instance i),
   'events', (SELECT jsonb_agg(jsonb_build_object('kind', kind, 'name', resource_name, 'at', resource_generation)
     ORDER BY resource_name, kind) FROM event)

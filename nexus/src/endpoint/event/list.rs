@@ -46,7 +46,13 @@ pub async fn list(
         kind: query.kind,
     };
     let limit = query.limit.unwrap_or(PAGE_ITEMS_DEFAULT);
-    let page = read::event::list(app.reads(), &filter, after, limit).await?;
+    let page = read::event::list(
+        app.reads(),
+        &filter,
+        after.map(|place| place.sequence),
+        limit,
+    )
+    .await?;
     feed::whole(&page, after)?;
     Ok(Json(EventPage {
         next_page: feed::next(&page, &scope),
