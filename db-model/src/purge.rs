@@ -118,7 +118,7 @@ pub struct PurgeError {
     pub kind: &'static str,
     /// Why.
     #[source]
-    pub error: BatchError,
+    pub error: Box<BatchError>,
     /// The kinds that failed after it, each for its own reason.
     pub others: Vec<(&'static str, BatchError)>,
 }
@@ -165,7 +165,7 @@ impl Drain<'_> {
             None => Ok(()),
             Some((kind, error)) => Err(PurgeError {
                 kind,
-                error,
+                error: error.into(),
                 others: failures.collect(),
             }),
         }
