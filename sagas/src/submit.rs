@@ -61,7 +61,7 @@ pub(crate) fn insertion_of(error: BatchError) -> Insertion {
         .server()
         .map(|server| (server.sqlstate.as_str(), server.column.as_deref()));
     match (&error, state) {
-        (_, Some(("23505", _))) if error.constraint() == Some("saga_pkey") => Insertion::Done,
+        (BatchError::Recorded { .. }, _) => Insertion::Done,
         // No live row of this executor: see `saga::insert`.
         (_, Some(("23502", Some("executor_id")))) => Insertion::Failed(SubmitError::Lost),
         (BatchError::Busy(_) | BatchError::Ambiguous(_), _) => {

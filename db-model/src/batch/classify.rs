@@ -5,6 +5,8 @@ use super::flight::ServerError;
 use super::sqlstate::{Again, Answer, Blast};
 use super::step::Refusals;
 
+const UNIQUE_VIOLATION: &str = "23505";
+
 /// Tells apart what the server said about a step; `None` is the commit. `attempts` is how often the
 /// whole was sent.
 pub(super) fn classify(
@@ -55,6 +57,11 @@ pub(super) fn classify(
             error,
         },
     }
+}
+
+/// Whether the server says that a step's key, by its constraint, is there already.
+pub(super) fn is_recorded(key: Option<&str>, error: &ServerError) -> bool {
+    key.is_some() && error.sqlstate == UNIQUE_VIOLATION && error.constraint.as_deref() == key
 }
 
 #[cfg(test)]
@@ -116,5 +123,19 @@ mod tests {
         // A name is not enough: the code must be one that speaks of constraints.
         let other = classify(Some((STEP, refusals)), said("ZZ999", "known"), 1);
         assert!(matches!(other, BatchError::Unexpected { .. }));
+    }
+
+    #[test]
+    fn only_the_constraint_of_the_key_says_that_the_batch_is_recorded() {
+        let key = Some("a_pkey");
+        assert!(is_recorded(key, &said("23505", "a_pkey")));
+        assert!(!is_recorded(key, &said("23505", "b_pkey")));
+        assert!(!is_recorded(key, &said("23503", "a_pkey")));
+        assert!(!is_recorded(None, &said("23505", "a_pkey")));
+        let nameless = ServerError {
+            sqlstate: "23505".to_owned(),
+            ..ServerError::default()
+        };
+        assert!(!is_recorded(key, &nameless) && !is_recorded(None, &nameless));
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::error::{BatchError, StepName};
 use super::flight::{Answer, Query};
 use super::hook::{self, Hook};
-use super::part;
+use super::part::{self, Wish};
 use super::send::{self, Persistence};
 use super::settings::{Isolation, Settings};
 use super::step::{Refusals, SentStep, Step};
@@ -24,6 +24,7 @@ pub struct Batch<T> {
     pub(super) steps: Vec<SentStep>,
     pub(super) settings: Settings,
     pub(super) hooks: Vec<Hook>,
+    pub(super) wishes: Vec<Wish>,
     pub(super) decode: Decode<T>,
 }
 
@@ -41,6 +42,8 @@ pub(super) struct Sendable {
     pub prelude: usize,
     pub labels: Vec<&'static str>,
     pub refusals: Vec<Refusals>,
+    /// The constraint of the step's key, where it holds one.
+    pub keys: Vec<Option<&'static str>>,
 }
 
 impl Sendable {
@@ -98,6 +101,7 @@ impl Batch<()> {
             steps: Vec::new(),
             settings: Settings::default(),
             hooks: Vec::new(),
+            wishes: Vec::new(),
             decode: Box::new(|_| Ok(())),
         }
     }
@@ -107,6 +111,7 @@ impl Batch<()> {
         let mut all = Batch::all(first).discard();
         all.settings = self.settings;
         all.hooks = self.hooks;
+        all.wishes = self.wishes;
         all.steps.append(&mut self.steps);
         let rest = self.decode;
         let decode = all.decode;
@@ -149,6 +154,7 @@ impl<A: Send + 'static> Batch<Vec<A>> {
             steps: sent,
             settings: Settings::default(),
             hooks: Vec::new(),
+            wishes: Vec::new(),
             decode: Box::new(decode),
         }
     }
@@ -167,6 +173,7 @@ impl<T: Send + 'static> Batch<T> {
             steps: self.steps,
             settings: self.settings,
             hooks: self.hooks,
+            wishes: self.wishes,
             decode: Box::new(move |answers| {
                 let before = decode_before(answers)?;
                 Ok(before.append(answers.read(decode_step)?))
@@ -186,6 +193,7 @@ impl<T: Send + 'static> Batch<T> {
             steps: self.steps,
             settings: self.settings,
             hooks: self.hooks,
+            wishes: self.wishes,
             decode: Box::new(move |answers| Ok(function(decode(answers)?))),
         }
     }
@@ -213,6 +221,9 @@ impl<T: Send + 'static> Batch<T> {
 
     /// Has `hook` run once the batch has committed, after those that are there. Its failure is logged and
     /// undoes nothing. `commit` answers when all have run.
+    ///
+    /// It runs as well when only the answer is lost to the caller: [`BatchError::TooLarge`], and
+    /// [`BatchError::Recorded`] after a try of this call whose reply was lost ([`Persistence::Keyed`]).
     pub fn after_commit(mut self, hook: Hook) -> Self {
         self.hooks.push(hook);
         self
@@ -225,7 +236,7 @@ impl<T: Send + 'static> Batch<T> {
     /// [`crate::types::limits::BATCH_ATTEMPTS_MAX`] times.
     ///
     /// # Errors
-    /// [`BatchError`]; nothing is committed then, except perhaps with [`BatchError::Ambiguous`].
+    /// [`BatchError`], which says for each variant what has been committed: nothing for most.
     pub async fn commit(self, pool: &WritePool) -> Result<T, BatchError> {
         self.commit_as(pool, Persistence::Conflicts).await
     }
@@ -260,17 +271,23 @@ impl<T: Send + 'static> Batch<T> {
         persistence: Persistence,
         deadline: Duration,
     ) -> Result<T, BatchError> {
+        part::check_wishes(&self.wishes, &self.settings)?;
         let sendable = prepare(self.steps, self.settings)?;
         let labels = sendable.labels.clone();
         effect::check("a batch beside a transaction").map_err(PoolError::from)?;
         let (pool, hooks) = (pool.clone(), self.hooks);
         let committed = async move {
-            let answers = match sendable.labels.len() {
-                0 => Vec::new(),
-                _ => send::send(sendable, pool, persistence, deadline).await?,
+            let sent = match sendable.labels.len() {
+                0 => Ok(Vec::new()),
+                _ => send::send(sendable, pool, persistence, deadline).await,
             };
-            hook::drain(hooks).await;
-            Ok::<_, BatchError>(answers)
+            if sent
+                .as_ref()
+                .map_or_else(|failed| failed.committed, |_| true)
+            {
+                hook::drain(hooks).await;
+            }
+            sent.map_err(|failed| failed.error)
         };
         let answers = tokio::spawn(committed).await.map_err(|error| {
             BatchError::Ambiguous(format!("the task of the batch ended early: {error}"))
@@ -318,6 +335,7 @@ fn prepare(steps: Vec<SentStep>, settings: Settings) -> Result<Sendable, BatchEr
         queries,
         labels: Vec::new(),
         refusals: Vec::new(),
+        keys: Vec::new(),
     };
     let mut bytes = 0;
     for (index, step) in steps.into_iter().enumerate() {
@@ -332,6 +350,7 @@ fn prepare(steps: Vec<SentStep>, settings: Settings) -> Result<Sendable, BatchEr
         sendable.queries.push(query);
         sendable.labels.push(step.label);
         sendable.refusals.push(step.refusals);
+        sendable.keys.push(step.key);
     }
     if bytes > bytes_max {
         let message = format!("{bytes} bytes, at most {bytes_max} are allowed");

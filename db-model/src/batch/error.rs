@@ -22,7 +22,8 @@ impl fmt::Display for StepName {
 }
 
 /// Why a batch is not reported as committed. Nothing of it is in the database, unless the variant
-/// is [`BatchError::Ambiguous`], [`BatchError::TooLarge`] or [`BatchError::Unreadable`].
+/// is [`BatchError::Recorded`], [`BatchError::Ambiguous`], [`BatchError::TooLarge`] or
+/// [`BatchError::Unreadable`].
 #[derive(Debug, thiserror::Error)]
 pub enum BatchError {
     /// The batch was not sent: it could not be rendered, or passes a limit. A bug.
@@ -35,6 +36,15 @@ pub enum BatchError {
         step: StepName,
         /// Why.
         refusal: Refusal,
+        /// What the server said.
+        error: Box<ServerError>,
+    },
+    /// The batch's key was there already: this very batch has committed before, and this try did
+    /// nothing.
+    #[error("{step} found the key of the batch, which has committed before: {error}")]
+    Recorded {
+        /// The step that holds the key ([`super::Step::key`]).
+        step: StepName,
         /// What the server said.
         error: Box<ServerError>,
     },
@@ -145,12 +155,13 @@ impl fmt::Display for StepOrCommit {
 }
 
 impl BatchError {
-    /// Whether it is certain that nothing of the batch was done, and that sending it again as it is
-    /// would not do it: it was refused, or it cannot be sent.
+    /// Whether it is certain that the try did nothing, and that sending the batch again as it is
+    /// would do nothing either: it was refused, it cannot be sent, or it has committed before.
     pub fn is_final(&self) -> bool {
         match self {
             Self::Invalid(_)
             | Self::Refused { .. }
+            | Self::Recorded { .. }
             | Self::Unexpected { .. }
             | Self::AtCommit { .. } => true,
             Self::Busy(_) | Self::Ambiguous(_) | Self::TooLarge(_) | Self::Unreadable { .. } => {
@@ -164,6 +175,7 @@ impl BatchError {
         match self {
             Self::Invalid(_) => "invalid",
             Self::Refused { .. } => "refused",
+            Self::Recorded { .. } => "recorded",
             Self::Unexpected { .. } => "unexpected",
             Self::AtCommit { .. } => "at_commit",
             Self::Busy(Busy::Pool(_)) => "no_session",
@@ -186,6 +198,7 @@ impl BatchError {
     pub fn server(&self) -> Option<&ServerError> {
         match self {
             Self::Refused { error, .. }
+            | Self::Recorded { error, .. }
             | Self::Unexpected { error, .. }
             | Self::AtCommit { error, .. } => Some(error),
             Self::Busy(
@@ -197,7 +210,8 @@ impl BatchError {
         }
     }
 
-    /// How often the batch was sent when the server said so, if it said something that is no refusal.
+    /// How often the batch was sent when the server said so, if it said something that is
+    /// neither a refusal nor [`BatchError::Recorded`].
     pub fn attempts(&self) -> Option<u32> {
         match self {
             Self::Unexpected { attempts, .. }
@@ -215,6 +229,7 @@ impl BatchError {
     pub fn step(&self) -> Option<StepName> {
         match self {
             Self::Refused { step, .. }
+            | Self::Recorded { step, .. }
             | Self::Unexpected { step, .. }
             | Self::Unreadable { step, .. } => Some(*step),
             Self::Busy(
@@ -269,6 +284,11 @@ mod tests {
             error: Box::default(),
         };
         assert!(unexpected.is_final());
+        let recorded = BatchError::Recorded {
+            step,
+            error: Box::default(),
+        };
+        assert!(recorded.is_final());
         assert!(BatchError::Invalid(message()).is_final());
     }
 }

@@ -5,14 +5,22 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 use super::compose::{Append, Batch};
 use super::error::{BatchError, StepName};
+use super::settings::Settings;
 use super::step::SentStep;
+
+/// The settings that a part of a batch was made with.
+pub(super) struct Wish {
+    part: &'static str,
+    settings: Settings,
+}
 
 impl<T: Send + 'static> Batch<T> {
     /// Adds the steps of another batch; its outputs come last, together as one.
     ///
     /// They are still one transaction and one round trip. The labels of the part's steps are prefixed
     /// with `name`, as in `project/vpc`; each keeps the table that reads its refusals. The part's hooks
-    /// come with it; isolation and time-outs are those of the whole.
+    /// come with it. A transaction has one isolation and one set of time-outs, those of the whole: a
+    /// part that asks for others makes the batch [`BatchError::Invalid`].
     pub fn part<U: Send + 'static>(mut self, name: &'static str, part: Batch<U>) -> Batch<T::Output>
     where
         T: Append<U>,
@@ -23,11 +31,20 @@ impl<T: Send + 'static> Batch<T> {
         });
         self.steps.extend(steps);
         self.hooks.extend(part.hooks);
+        self.wishes.push(Wish {
+            part: name,
+            settings: part.settings,
+        });
+        self.wishes.extend(part.wishes.into_iter().map(|wish| Wish {
+            part: joined(name, wish.part),
+            ..wish
+        }));
         let (before, after) = (self.decode, part.decode);
         Batch {
             steps: self.steps,
             settings: self.settings,
             hooks: self.hooks,
+            wishes: self.wishes,
             decode: Box::new(move |answers| {
                 let outputs = before(answers)?;
                 Ok(outputs.append(after(answers)?))
@@ -45,6 +62,21 @@ fn joined(part: &'static str, label: &'static str) -> &'static str {
     known
         .entry((part, label))
         .or_insert_with(|| Box::leak(format!("{part}/{label}").into_boxed_str()))
+}
+
+/// Refuses parts that ask for another isolation or time-out than the whole has: they would silently
+/// run without it.
+pub(super) fn check_wishes(wishes: &[Wish], whole: &Settings) -> Result<(), BatchError> {
+    match wishes
+        .iter()
+        .find_map(|wish| Some((wish.part, wish.settings.lost_in(whole)?)))
+    {
+        None => Ok(()),
+        Some((part, setting)) => Err(BatchError::Invalid(format!(
+            "part {part} asks for {setting} of its own, which the whole batch does not have: the parts \
+             are one transaction; give the whole the same"
+        ))),
+    }
 }
 
 /// Refuses steps that an error could not tell apart: two of one label, unless all of that label are

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 
-use super::classify::classify;
+use super::classify::{classify, is_recorded};
 use super::compose::Sendable;
 use super::error::{BatchError, Busy};
 use super::flight::{Answer, FlightError, NotSent};
@@ -20,12 +20,19 @@ pub enum Persistence {
     /// When the server asks for it (40001, 40P01), a limited number of times.
     Conflicts,
     /// Also once its outcome is unknown, until it is known: the batch has a key, which stands before its
-    /// guards and is never written over, and a second run fails on it. While nothing of it can have
-    /// committed, it is as limited as the first. The outcome stays unknown when the second run is
-    /// refused for a reason that may pass.
+    /// guards and is never written over, and a second run fails on it with [`BatchError::Recorded`]
+    /// ([`super::Step::key`]). While nothing of it can have committed, it is as limited as the first.
+    /// The outcome stays unknown when the second run is refused for a reason that may pass.
     Keyed,
     /// For every reason but a refusal, without end: the batch has a key and must be done.
     Endless,
+}
+
+/// A batch that gave no answers.
+pub(super) struct Failed {
+    pub error: BatchError,
+    /// Whether the batch has committed all the same, by one of these tries.
+    pub committed: bool,
 }
 
 /// Sends the batch as often as `persistence` says. Each answer may take `deadline`.
@@ -34,11 +41,11 @@ pub(super) async fn send(
     pool: WritePool,
     persistence: Persistence,
     deadline: Duration,
-) -> Result<Vec<Answer>, BatchError> {
+) -> Result<Vec<Answer>, Failed> {
     let sent = send_until_decided(sendable, pool, persistence, deadline).await;
     let outcome = sent
         .as_ref()
-        .map_or_else(BatchError::outcome, |_| "committed");
+        .map_or_else(|failed| failed.error.outcome(), |_| "committed");
     metrics::counter!(BATCHES, "outcome" => outcome).increment(1);
     sent
 }
@@ -48,7 +55,7 @@ async fn send_until_decided(
     pool: WritePool,
     persistence: Persistence,
     deadline: Duration,
-) -> Result<Vec<Answer>, BatchError> {
+) -> Result<Vec<Answer>, Failed> {
     let mut attempt = 1;
     let mut ambiguous = false;
     loop {
@@ -70,7 +77,11 @@ async fn send_until_decided(
         };
         if !again {
             tracing::debug!(attempt, %error, steps = ?sendable.labels, "a batch is not sent again");
-            return Err(told(error, persistence == Persistence::Keyed && ambiguous));
+            let unknown = persistence == Persistence::Keyed && ambiguous;
+            return Err(Failed {
+                committed: has_committed(&error, unknown),
+                error: told(error, unknown),
+            });
         }
         let steps = &sendable.labels;
         let sqlstate = error.server().map_or("none", |server| &server.sqlstate);
@@ -82,6 +93,17 @@ async fn send_until_decided(
         }
         tokio::time::sleep(pause(attempt)).await;
         attempt = attempt.saturating_add(1);
+    }
+}
+
+/// Whether one of the tries has committed, when the last of them gave `error`. A key that is met
+/// without an unknown try was written by an earlier call, whose hooks are none of this one's; and of
+/// the events that a saga sends along, one may have come with another batch.
+fn has_committed(error: &BatchError, unknown: bool) -> bool {
+    match error {
+        BatchError::TooLarge(_) => true,
+        BatchError::Recorded { .. } => unknown,
+        _ => false,
     }
 }
 
@@ -120,8 +142,15 @@ async fn send_once(
             .map_err(|error| match error {
                 FlightError::Refused { index, error } => {
                     // What fails before the first step, a session that ends, fails that step.
-                    let step = sendable.step(index.saturating_sub(sendable.prelude));
-                    classify(step, error, attempt)
+                    let index = index.saturating_sub(sendable.prelude);
+                    let step = sendable.step(index);
+                    let key = sendable.keys.get(index).copied().flatten();
+                    match step {
+                        Some((step, _)) if is_recorded(key, &error) => {
+                            BatchError::Recorded { step, error }
+                        }
+                        step => classify(step, error, attempt),
+                    }
                 }
                 FlightError::NotSent(
                     cause @ (NotSent::TooLarge { .. } | NotSent::Invalid { .. }),

@@ -76,6 +76,19 @@ pub(super) struct Settings {
 }
 
 impl Settings {
+    /// The first of these settings that is asked for and that another transaction does not have.
+    pub fn lost_in(&self, whole: &Self) -> Option<&'static str> {
+        let lost = |wanted: Option<Duration>, has| wanted.is_some() && wanted != has;
+        let (wanted, has) = (&self.timeouts, &whole.timeouts);
+        if self.isolation != Isolation::default() && self.isolation != whole.isolation {
+            return Some("an isolation level");
+        }
+        if lost(wanted.lock, has.lock) {
+            return Some("a lock time-out");
+        }
+        lost(wanted.statement, has.statement).then_some("a statement time-out")
+    }
+
     /// What has to go before the steps of a transaction that has no BEGIN to say it in.
     pub fn queries(&self) -> Vec<Query> {
         let mut queries = Vec::new();

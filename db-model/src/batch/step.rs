@@ -37,6 +37,8 @@ pub(super) struct SentStep {
     pub query: Result<Query, String>,
     pub refusals: Refusals,
     pub locks: bool,
+    /// The constraint that says that the batch has committed before, if this step holds its key.
+    pub key: Option<&'static str>,
     /// Whether it is one of many of a kind, whose label others may have too.
     pub many: bool,
 }
@@ -110,6 +112,7 @@ impl<T> Step<T> {
             query,
             refusals: |_, _| None,
             locks: false,
+            key: None,
             many: false,
         };
         Self {
@@ -128,6 +131,15 @@ impl<T> Step<T> {
     /// ([`crate::types::limits::BATCH_LOCKING_BYTES_MAX`]).
     pub fn locking(mut self) -> Self {
         self.sent.locks = true;
+        self
+    }
+
+    /// Marks that the step writes the batch's key, which `constraint` makes unique. That constraint
+    /// broken here means that the batch has committed before: [`super::BatchError::Recorded`].
+    ///
+    /// The step stands before every guard, and its key is made for this batch alone.
+    pub fn key(mut self, constraint: &'static str) -> Self {
+        self.sent.key = Some(constraint);
         self
     }
 }

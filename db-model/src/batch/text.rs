@@ -1,9 +1,11 @@
 //! What the text of a statement does beside reading and writing rows.
 //!
-//! A step that ends the transaction under its batch would make the rest commit by itself, and one that
-//! changes the session would hand the change to whoever gets the session next. Both are seen in the
-//! text: by the keyword with which the statement begins, and by a few functions. It is a look at what
-//! was written by mistake. What a function of the database does inside is not seen here.
+//! A step that ends the transaction under its batch would make the rest commit by itself, and so would
+//! one that the server commits on its own, such as CREATE INDEX CONCURRENTLY. One that changes the
+//! session would hand the change to whoever gets the session next. All are seen in the text: by the
+//! keyword with which the statement begins, and by a few functions. Only keywords that are known to be
+//! harmless pass, so what a later server adds does not. It is a look at what was written by mistake. What
+//! a function of the database does inside is not seen here.
 
 use std::fmt;
 
@@ -16,6 +18,8 @@ enum Effect {
     Session,
     /// It does not run inside a pipeline.
     Pipeline,
+    /// It is not known to be a part of its transaction only.
+    Unknown,
 }
 
 /// What was found in a text, and what to do instead.
@@ -37,6 +41,7 @@ impl fmt::Display for Found {
             Effect::Transaction => "would begin, end or divide the transaction",
             Effect::Session => "would leave something behind in the session, or may",
             Effect::Pipeline => "does not run inside a pipeline",
+            Effect::Unknown => "may commit by itself, which would leave half a batch behind",
         };
         write!(formatter, "{what} {why}: {instead}")
     }
@@ -51,7 +56,15 @@ const HIDDEN: &str = "say what it does in steps";
 const NO_TEMPORARY: &str = "use WITH, or a table";
 const ALONE: &str = "use a plain session of its own";
 
-/// Statements that are refused by the keyword with which they begin.
+const SCHEMA: &str = "change the schema in a migration, or in a plain session of its own";
+
+/// Keywords with which a statement may begin. SET may as well, before LOCAL or CONSTRAINTS.
+const ALLOWED: &[&str] = &[
+    "SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "WITH", "VALUES", "TABLE", "LOCK", "NOTIFY",
+];
+
+/// Statements that are refused by the keyword with which they begin, and have more to say of it than
+/// that it is not allowed.
 const KEYWORDS: &[(&str, Effect, &str)] = &[
     ("BEGIN", Effect::Transaction, WHOLE),
     ("START", Effect::Transaction, WHOLE),
@@ -78,6 +91,9 @@ const KEYWORDS: &[(&str, Effect, &str)] = &[
     ("EXPLAIN", Effect::Session, ALONE),
     ("COPY", Effect::Pipeline, ALONE),
     ("VACUUM", Effect::Pipeline, ALONE),
+    ("CREATE", Effect::Unknown, SCHEMA),
+    ("ALTER", Effect::Unknown, SCHEMA),
+    ("DROP", Effect::Unknown, SCHEMA),
 ];
 
 const TRANSACTION_LOCK: &str = "a session's lock outlives the transaction: use the function with \
@@ -94,7 +110,7 @@ const FUNCTIONS: &[&str] = &[
     "pg_advisory_unlock_all",
 ];
 
-/// Refuses the text of a step that would end or leave its transaction, or change its session.
+/// Refuses the text of a step that would end or leave its transaction, or change its session, or may.
 ///
 /// # Errors
 /// What was found, and what to do instead.
@@ -165,16 +181,19 @@ fn keyword(word: &str, mut after: Tokens<'_>) -> Option<Found> {
     }
     if word.eq_ignore_ascii_case("CREATE") {
         let skipped = ["OR", "REPLACE", "GLOBAL", "LOCAL"];
-        let next = after.find(|token| !skipped.iter().any(|word| token.is(word)))?;
-        return match next.is_temporary() {
-            true => found("CREATE TEMPORARY", Effect::Session, NO_TEMPORARY),
-            false => None,
-        };
+        let next = after.find(|token| !skipped.iter().any(|word| token.is(word)));
+        if next.is_some_and(|token| token.is_temporary()) {
+            return found("CREATE TEMPORARY", Effect::Session, NO_TEMPORARY);
+        }
     }
-    let (what, effect, instead) = KEYWORDS
-        .iter()
-        .find(|(keyword, ..)| word.eq_ignore_ascii_case(keyword))?;
-    found(what, *effect, instead)
+    let is = |keyword: &str| word.eq_ignore_ascii_case(keyword);
+    if let Some((what, effect, instead)) = KEYWORDS.iter().find(|(keyword, ..)| is(keyword)) {
+        return found(what, *effect, instead);
+    }
+    match ALLOWED.iter().any(|keyword| is(keyword)) {
+        true => None,
+        false => found(&word.to_uppercase(), Effect::Unknown, ALONE),
+    }
 }
 
 /// `SELECT .. INTO TEMPORARY a`; `INSERT INTO temporary` is a table of that name.

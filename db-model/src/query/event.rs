@@ -90,7 +90,7 @@ pub(super) fn of_project_quota(change: Change, project_id: Uuid) -> Step<()> {
             project_quota::generation + 1.into_sql::<BigInt>(),
         ));
     let insert = row.insert_into(dsl::event).into_columns(COLUMNS);
-    Step::statement("event.of_project_quota", insert)
+    Step::statement("event.of_project_quota", insert).key(KEY)
 }
 
 /// Records that the limit of the fleet is set by the next step, as [`of_project_quota`] does.
@@ -107,18 +107,11 @@ pub(super) fn of_fleet_quota(change: Change) -> Step<()> {
             fleet_quota::generation + 1.into_sql::<BigInt>(),
         ));
     let insert = row.insert_into(dsl::event).into_columns(COLUMNS);
-    Step::statement("event.of_fleet_quota", insert)
+    Step::statement("event.of_fleet_quota", insert).key(KEY)
 }
 
 /// Whether a batch failed because this very change has committed before: its reply was lost, and it
 /// was sent again.
 pub fn is_recorded(error: &BatchError) -> bool {
-    let of_quota = ["event.of_project_quota", "event.of_fleet_quota"];
-    let step = error
-        .step()
-        .is_some_and(|step| of_quota.contains(&step.label));
-    let key = error
-        .server()
-        .is_some_and(|e| e.sqlstate == "23505" && e.constraint.as_deref() == Some(KEY));
-    step && key
+    matches!(error, BatchError::Recorded { .. }) && error.constraint() == Some(KEY)
 }

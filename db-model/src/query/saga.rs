@@ -80,7 +80,9 @@ pub fn insert(saga: NewSaga) -> Step<()> {
     .bind::<SqlUuid, _>(saga.resource_id)
     .bind::<Text, _>(saga.resource_name)
     .bind::<Timestamptz, _>(saga.time);
-    Step::statement("saga.insert", insert).locking()
+    Step::statement("saga.insert", insert)
+        .key("saga_pkey")
+        .locking()
 }
 
 /// How a saga stands from now on.

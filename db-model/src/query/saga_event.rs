@@ -51,7 +51,9 @@ pub fn insert(fence: Fence, event: &NewEvent) -> Step<()> {
     .bind::<Text, _>(event.kind)
     .bind::<Nullable<Json>, _>(event.data.clone())
     .bind::<Timestamptz, _>(event.time);
-    Step::statement("saga_event.insert", insert).locking()
+    Step::statement("saga_event.insert", insert)
+        .key(KEY)
+        .locking()
 }
 
 /// The log of a saga.
@@ -75,13 +77,13 @@ pub enum Rejection {
 /// Tells the two rejections of [`insert`] and of [`super::saga::progress`] from every other error.
 pub fn rejection(error: &BatchError) -> Option<Rejection> {
     let server = error.server()?;
+    let constraint = server.constraint.as_deref();
+    if matches!(error, BatchError::Recorded { .. }) && constraint == Some(KEY) {
+        return Some(Rejection::Recorded);
+    }
     let label = error.step()?.label;
     match (label, server.sqlstate.as_str()) {
-        ("saga_event.insert", "23505")
-            if [Some(KEY), Some(OUTCOME_KEY)].contains(&server.constraint.as_deref()) =>
-        {
-            Some(Rejection::Recorded)
-        }
+        (_, "23505") if constraint == Some(OUTCOME_KEY) => Some(Rejection::Recorded),
         ("saga_event.insert", "23502") if server.column.as_deref() == Some("saga_id") => {
             Some(Rejection::Fenced)
         }

@@ -119,6 +119,7 @@ impl From<BatchError> for ApiError {
                 Self::unavailable("the database is busy or away", chain(&error))
             }
             BatchError::Invalid(_)
+            | BatchError::Recorded { .. }
             | BatchError::Unexpected { .. }
             | BatchError::AtCommit { .. }
             | BatchError::TooLarge(_)

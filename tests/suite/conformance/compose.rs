@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use db_model::batch::{Batch, BatchError, Step};
+use db_model::batch::{Batch, BatchError, Isolation, Step};
 use db_model::constraint::Refusal;
 use db_model::types::ResourceKind;
 use diesel::QueryableByName;
@@ -94,6 +94,91 @@ async fn a09_parts_are_one_transaction_and_one_flight_and_each_keeps_its_names_a
         assert_eq!(Some(refusal), not_found(kind));
         assert_eq!(items(&database).await, 2, "half of it has stayed");
     }
+    database.assert_books_balance().await;
+}
+
+#[derive(Debug, QueryableByName)]
+struct Setting {
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    value: String,
+}
+
+/// Shows a setting as the transaction has it.
+fn setting(name: &str) -> Batch<(Vec<Setting>,)> {
+    let show = format!("SELECT current_setting('{name}') AS value");
+    Batch::new().step(Step::rows("setting", diesel::sql_query(show)))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a09_a_part_has_the_isolation_and_time_outs_that_it_asks_for_or_is_refused() {
+    const LONG: Duration = Duration::from_secs(7);
+    let database = TestDatabase::new().await;
+    let proxy = database.proxy().await;
+    let pools = database.pools_through(&proxy);
+    let serializable = || setting("transaction_isolation").isolation(Isolation::Serializable);
+    let lock = || setting("lock_timeout").lock_timeout(LONG);
+    let statement = || setting("statement_timeout").statement_timeout(LONG);
+    let whole = Batch::new;
+    for (batch, part, asked) in [
+        (
+            whole().part("a", serializable()).discard(),
+            "a",
+            "an isolation level",
+        ),
+        (
+            whole()
+                .isolation(Isolation::RepeatableRead)
+                .part("a", serializable())
+                .discard(),
+            "a",
+            "an isolation level",
+        ),
+        (
+            whole()
+                .part(
+                    "a",
+                    whole().isolation(Isolation::Serializable).part("b", lock()),
+                )
+                .isolation(Isolation::Serializable)
+                .discard(),
+            "a/b",
+            "a lock time-out",
+        ),
+        (
+            whole()
+                .part("a", statement())
+                .statement_timeout(2 * LONG)
+                .discard(),
+            "a",
+            "a statement time-out",
+        ),
+        (
+            whole().part("a", lock()).map(drop).after(Vec::new()),
+            "a",
+            "a lock time-out",
+        ),
+    ] {
+        let error = batch.commit(&pools.writes).await.unwrap_err();
+        let BatchError::Invalid(message) = &error else {
+            panic!("{error:?}");
+        };
+        let begin = format!("part {part} asks for {asked} ");
+        assert!(message.starts_with(&begin), "{message}");
+    }
+    assert_eq!(proxy.connections(), 0, "something went on the wire");
+
+    // Said before the part or behind it, and what the part does not ask for is the whole's.
+    let batch = whole()
+        .isolation(Isolation::Serializable)
+        .part("a", serializable())
+        .part("b", lock())
+        .part("c", setting("statement_timeout"))
+        .lock_timeout(LONG)
+        .statement_timeout(LONG);
+    let ((isolation,), (lock,), (statement,)) = batch.commit(&pools.writes).await.unwrap();
+    assert_eq!(isolation[0].value, "serializable");
+    assert_eq!(lock[0].value, "7s");
+    assert_eq!(statement[0].value, "7s");
     database.assert_books_balance().await;
 }
 
@@ -237,6 +322,16 @@ async fn a17_a_text_that_ends_the_transaction_or_changes_the_session_is_never_se
         "SELECT pg_advisory_lock(1)",
         "SELECT pg_try_advisory_lock_shared(1)",
         "SELECT set_config('lock_timeout', '1', false)",
+        "CREATE INDEX CONCURRENTLY a ON project_item (id)",
+        "DROP INDEX CONCURRENTLY project_item_pkey",
+        "REINDEX TABLE CONCURRENTLY project_item",
+        "CREATE DATABASE a",
+        "DROP DATABASE a",
+        "ALTER SYSTEM SET log_min_duration_statement = '1h'",
+        "CLUSTER",
+        "CHECKPOINT",
+        "CREATE TABLE a ()",
+        "TRUNCATE project_item",
     ] {
         let batch = Batch::new()
             .step(sql("before", "INSERT INTO project_item VALUES (1)"))
@@ -268,5 +363,25 @@ async fn a17_a_text_that_ends_the_transaction_or_changes_the_session_is_never_se
     after.commit(&pools.writes).await.unwrap();
     assert_eq!(proxy.connections(), 1, "a session was given up");
     assert_eq!(items(&database).await, 0);
+    database.assert_books_balance().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a17_a_statement_that_commits_by_itself_leaves_no_half_of_a_batch() {
+    let database = with_tables().await;
+    let pools = database.pools();
+    for text in [
+        "CREATE INDEX CONCURRENTLY project_item_other_idx ON project_item (id)",
+        "ALTER SYSTEM SET log_min_duration_statement = '1h'",
+    ] {
+        // As the first of a pipeline the server would run it, and commit it.
+        let batch = Batch::new()
+            .step(sql("first", text))
+            .step(sql("second", "SELECT 1 / 0"));
+        let error = batch.commit(&pools.writes).await.unwrap_err();
+        assert!(matches!(error, BatchError::Invalid(_)), "{error:?}");
+    }
+    let index = "SELECT count(*) FROM pg_class WHERE relname = 'project_item_other_idx'";
+    assert_eq!(database.number(index).await, 0, "the first step is there");
     database.assert_books_balance().await;
 }

@@ -8,6 +8,7 @@ mod contention;
 mod cut;
 mod durable;
 mod insert;
+mod keyed;
 mod late;
 mod purge;
 mod quota;

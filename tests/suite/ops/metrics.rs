@@ -4,6 +4,7 @@ use db_model::metrics::{COUNTERS, GAUGES};
 use db_model::types::limits::BATCH_ATTEMPTS_MAX;
 use nexus_tests::fault::Faults;
 use nexus_tests::process::Program;
+use nexus_tests::proxy::Trouble;
 use nexus_tests::{TestDatabase, TestService};
 use serde_json::json;
 
@@ -67,6 +68,33 @@ async fn a13_a_retry_is_counted_and_after_the_cap_the_answer_is_503_with_retry_a
     assert_eq!(process.metric(sagas).await, 1);
     assert!(process.metric(r#"nexus_pool_slots{pool="writes"}"#).await > 0);
     assert_eq!(process.metric("nexus_sagas_running").await, 0);
+    process.terminate().await;
+    database.assert_books_balance().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_reply_to_a_batch_that_has_committed_is_no_defect() {
+    let database = TestDatabase::new().await;
+    let proxy = database.proxy().await;
+    let mut process = Program::server_on(proxy.url()).start().await;
+    // In the insert of a saga, in a node of it, and in a change of one batch.
+    proxy.on(Trouble::LoseReply.to("INSERT INTO saga ("));
+    proxy.on(Trouble::LoseReply.to("INSERT INTO \"project\""));
+    let created = process
+        .post("/v1/projects", &json!({ "name": "web" }))
+        .await;
+    assert_eq!(created.status, 201, "{created:?}");
+    proxy.on(Trouble::LoseReply.to("INSERT INTO \"event\""));
+    let limits = json!({ "projects": 7 });
+    let answer = process.put("/v1/fleet/quota", &limits).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(proxy.troubles(), 3);
+    let ended = async |outcome: &str| {
+        let batches = format!(r#"nexus_batches_total{{outcome="{outcome}"}}"#);
+        process.metric(&batches).await
+    };
+    assert_eq!(ended("unexpected").await, 0, "defects are counted");
+    assert_eq!(ended("recorded").await, 3);
     process.terminate().await;
     database.assert_books_balance().await;
 }
