@@ -131,7 +131,7 @@ async fn e02_the_error_of_a_batch_is_never_that_something_failed_before() {
     let failing = [
         ("22012", "SELECT 1 / 0"),
         ("42P01", "SELECT * FROM nothing"),
-        ("42601", "SELEC"),
+        ("42601", "SELECT FROM WHERE"),
         ("23502", "INSERT INTO executor (id) VALUES (NULL)"),
     ];
     for (sqlstate, text) in failing {
