@@ -68,7 +68,7 @@ pub(crate) async fn watch(options: &ConnectOptions) {
 }
 
 /// What is wrong with the feed.
-async fn complaints(database: &Client) -> Vec<String> {
+pub async fn complaints(database: &Client) -> Vec<String> {
     let watched = "SELECT to_regclass('harness.limit_change') IS NOT NULL";
     let watched = database.query_one(watched, &[]).await.unwrap().get(0);
     let untold = if watched { UNTOLD_WATCHED } else { UNTOLD };

@@ -21,7 +21,7 @@ use super::run::{Failed, noted, of_cause, of_database};
 
 const TABLES: &str = "\
 CREATE TABLE item (id bigint PRIMARY KEY, value bigint NOT NULL);
-INSERT INTO item SELECT id, 0 FROM generate_series(0, 3) id;
+INSERT INTO item SELECT id, 0 FROM generate_series(0, 2) id;
 CREATE TABLE ledger (unit bigint, line bigint, item_id bigint NOT NULL, change bigint NOT NULL,
     PRIMARY KEY (unit, line))";
 
@@ -63,8 +63,8 @@ pub struct Round {
 
 /// Any round.
 pub fn round() -> impl Strategy<Value = Round> {
-    let clients = [vec(unit(), 1..6), vec(unit(), 1..6)];
-    (clients, option::weighted(0.3, fault()), 0..2u64).prop_map(|(clients, fault, delay_ms)| {
+    let clients = [vec(unit(), 2..7), vec(unit(), 2..7)];
+    (clients, option::weighted(0.3, fault()), 1..3u64).prop_map(|(clients, fault, delay_ms)| {
         Round {
             clients,
             fault,
@@ -75,7 +75,7 @@ pub fn round() -> impl Strategy<Value = Round> {
 
 fn unit() -> impl Strategy<Value = Unit> {
     let entry =
-        (0..4i64, -4..6i64, proptest::bool::weighted(0.2)).prop_map(|(item, change, section)| {
+        (0..3i64, -4..6i64, proptest::bool::weighted(0.2)).prop_map(|(item, change, section)| {
             Entry {
                 item,
                 change,
@@ -83,7 +83,7 @@ fn unit() -> impl Strategy<Value = Unit> {
             }
         });
     let (batch, abort) = (proptest::bool::weighted(0.3), proptest::bool::weighted(0.1));
-    (vec(entry, 1..5), isolation(), batch, abort).prop_map(|(entries, isolation, batch, abort)| {
+    (vec(entry, 2..6), isolation(), batch, abort).prop_map(|(entries, isolation, batch, abort)| {
         Unit {
             entries,
             isolation,
@@ -159,6 +159,13 @@ impl Bench {
         let rows = self.client.query(WRONG, &[]).await.unwrap();
         let wrong: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
         assert!(wrong.is_empty(), "{wrong:?}");
+    }
+
+    /// Whether the clients have met each kind of conflict by now.
+    pub fn met_every_conflict(&self) -> bool {
+        [&self.serializations, &self.deadlocks, &self.repeated]
+            .iter()
+            .all(|count| count.load(Ordering::Relaxed) > 0)
     }
 
     async fn check(&self, told: &Told, disturbed: bool) {
