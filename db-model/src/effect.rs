@@ -4,7 +4,9 @@
 //! be taken back when the transaction is. A second session inside one waits for a pool whose sessions
 //! may all be waiting likewise. So both need what a transaction borrows: [`Effects`] for outside calls
 //! and wake-ups, and the [`Database`](crate::Database) that holds it for sessions; misuse does not
-//! compile. Where a clone of a handle gets around that, a task-local guard does not let it pass.
+//! compile. Where a clone of a handle gets around that, a task-local guard does not let it pass. It is
+//! the guard of one task and does not see those that are spawned in a body: none is, which the sources
+//! are searched for.
 
 use std::fmt;
 use std::sync::OnceLock;

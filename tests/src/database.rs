@@ -252,6 +252,7 @@ async fn template() -> String {
         migrate::run(&admin.clone().with_database(&raw), FLEET_PROJECTS)
             .await
             .unwrap();
+        feed::watch(&admin.clone().with_database(&raw)).await;
         let ended = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1";
         crate::eventually("the migration's sessions end", async || {
             maker
@@ -288,10 +289,11 @@ async fn drop_leftovers(client: &Client) {
     }
 }
 
-/// A hash over all migrations.
+/// A hash over all migrations and what the harness adds.
 fn schema_hash() -> u64 {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut hasher = DefaultHasher::new();
+    feed::WATCH.hash(&mut hasher);
     for file in migration_files() {
         std::fs::read(file).unwrap().hash(&mut hasher);
     }

@@ -23,7 +23,8 @@ impl fmt::Display for StepName {
 
 /// Why a batch is not reported as committed. Nothing of it is in the database, unless the variant
 /// is [`BatchError::Recorded`], [`BatchError::Ambiguous`], [`BatchError::TooLarge`] or
-/// [`BatchError::Unreadable`].
+/// [`BatchError::Unreadable`]. As the cause of a transaction that was rolled back none of
+/// them leaves anything there.
 #[derive(Debug, thiserror::Error)]
 pub enum BatchError {
     /// The batch was not sent: it could not be rendered, or passes a limit. A bug.
@@ -73,10 +74,12 @@ pub enum BatchError {
     /// the same keyed batch again finds out; a read does not.
     #[error("the outcome is unknown: {0}")]
     Ambiguous(String),
-    /// It committed, and its answers are more than a flight may carry. A bug.
+    /// Its answers are more than a flight may carry. A batch has committed; a transaction whose step it
+    /// was is rolled back. A bug.
     #[error("{0}")]
     TooLarge(String),
-    /// It committed, and its answer does not read as the step's type. A bug.
+    /// An answer does not read as its step's type. A batch has committed; a transaction whose step it
+    /// was is rolled back. A bug.
     #[error("{step} answered what cannot be read: {message}")]
     Unreadable {
         /// The step.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use db_model::feed;
+use db_model::query::project_quota::{self, LimitsUpdate};
 use db_model::query::{Change, fleet_quota};
 use db_model::read::event::{self, EventFilter};
 use db_model::types::EventKind;
@@ -187,5 +188,45 @@ async fn a_backlog_is_published_in_batches_and_read_by_a_filter_in_bounded_pages
         }
     }
     assert_eq!((found, pages), (2, 3));
+    database.assert_books_balance().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_whose_event_is_lost_is_noticed_also_once_others_are_purged() {
+    let database = TestDatabase::new().await;
+    let pools = database.pools();
+    let executor = Executor::start(pools.clone(), ExecutorOptions::default());
+    let executor = executor.await.unwrap();
+    let project = fixture::project(&executor, "web", WIDE).await;
+    for instances in [7, 8] {
+        let limits = LimitsUpdate {
+            instances: Some(instances),
+            ..LimitsUpdate::default()
+        };
+        let update = project_quota::update(Change::new(), project.id, limits, None);
+        update.commit(&pools.writes).await.unwrap();
+    }
+    feed::publish(&pools).await.unwrap();
+    let mut client = database.client().await;
+    let purge = "\
+WITH gone AS (DELETE FROM event WHERE sequence = 1) UPDATE event_feed SET purged_sequence = 1";
+    for (purged, lost, complaint) in [
+        ("", "project.created", "project-create"),
+        ("", "project.quota_updated", "limits of a project_quota"),
+        (purge, "project.quota_updated", "limits of a project_quota"),
+    ] {
+        let undone = client.transaction().await.unwrap();
+        undone.batch_execute(purged).await.unwrap();
+        let complaints = nexus_tests::feed::complaints(undone.client()).await;
+        assert!(complaints.is_empty(), "{complaints:?}");
+        // The first change of limits is as good as the last.
+        let lose = "DELETE FROM event WHERE sequence = \
+                    (SELECT min(sequence) FROM event WHERE kind = $1)";
+        undone.execute(lose, &[&lost]).await.unwrap();
+        let complaints = nexus_tests::feed::complaints(undone.client()).await;
+        let found = complaints.iter().any(|said| said.contains(complaint));
+        assert!(found, "{lost} is lost, and {complaints:?}");
+        undone.rollback().await.unwrap();
+    }
     database.assert_books_balance().await;
 }

@@ -24,10 +24,29 @@ pub enum Op {
     Orphan,
 }
 
+/// When a hook runs.
+#[derive(Clone, Copy, Debug)]
+pub enum When {
+    /// Inside the transaction, as its last part, with a statement of its own.
+    BeforeCommit(Op),
+    AfterCommit,
+    /// Before those that run after the commit and are there already.
+    AfterCommitFirst,
+    AfterRollback,
+}
+
+/// A hook that is registered, with the number by which it is known again.
+#[derive(Clone, Copy, Debug)]
+pub struct Hooked {
+    pub when: When,
+    pub number: u32,
+}
+
 /// A part of a transaction.
 #[derive(Clone, Debug)]
 pub enum Node {
     Op(Op),
+    Hook(Hooked),
     /// A section, which its own body may give up at its end.
     Section {
         body: Vec<Node>,
@@ -40,6 +59,8 @@ pub enum Node {
 pub enum Unit {
     Batch {
         ops: Vec<Op>,
+        /// The numbers of its hooks.
+        hooks: Vec<u32>,
         isolation: Isolation,
     },
     Transaction {
@@ -63,24 +84,32 @@ pub struct Call {
     pub fault: Option<Fault>,
 }
 
-/// Units one after another, over a network that delivers in pieces of so many bytes.
+/// Units one after another, over a network that delivers late and in pieces of so many bytes.
 #[derive(Clone, Debug)]
 pub struct Program {
     pub calls: Vec<Call>,
     pub piece_bytes: usize,
+    /// How long everything is on its way, each way.
+    pub delay_ms: u64,
 }
 
 /// Any program.
 pub fn program() -> impl Strategy<Value = Program> {
     let pieces = prop_oneof![6 => Just(0), 1 => Just(5), 1 => Just(64)];
-    (vec(call(), 1..8), pieces).prop_map(|(calls, piece_bytes)| Program { calls, piece_bytes })
+    let delays = prop_oneof![4 => Just(0), 1 => Just(1), 1 => Just(2)];
+    (vec(call(), 1..8), pieces, delays).prop_map(|(calls, piece_bytes, delay_ms)| Program {
+        calls,
+        piece_bytes,
+        delay_ms,
+    })
 }
 
 fn call() -> impl Strategy<Value = Call> {
     (unit(), option::weighted(0.4, fault())).prop_map(|(unit, fault)| Call { unit, fault })
 }
 
-fn fault() -> impl Strategy<Value = Fault> {
+/// A trouble for a flight of a unit.
+pub fn fault() -> impl Strategy<Value = Fault> {
     let trouble = prop_oneof![
         Just(Trouble::CutBeforeSync),
         Just(Trouble::CutAtSync),
@@ -93,9 +122,15 @@ fn fault() -> impl Strategy<Value = Fault> {
 
 fn unit() -> impl Strategy<Value = Unit> {
     let batch =
-        (vec(op(), 0..6), isolation()).prop_map(|(ops, isolation)| Unit::Batch { ops, isolation });
+        (vec(op(), 0..6), vec(number(), 0..3), isolation()).prop_map(|(ops, hooks, isolation)| {
+            Unit::Batch {
+                ops,
+                hooks,
+                isolation,
+            }
+        });
     let transaction = (
-        vec(node(), 0..6),
+        vec(node(), 0..8),
         proptest::bool::weighted(0.1),
         isolation(),
     )
@@ -107,7 +142,8 @@ fn unit() -> impl Strategy<Value = Unit> {
     prop_oneof![1 => batch, 2 => transaction]
 }
 
-fn isolation() -> impl Strategy<Value = Isolation> {
+/// Any isolation level.
+pub fn isolation() -> impl Strategy<Value = Isolation> {
     prop_oneof![
         3 => Just(Isolation::ReadCommitted),
         1 => Just(Isolation::RepeatableRead),
@@ -125,9 +161,27 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+fn number() -> impl Strategy<Value = u32> {
+    0..1_000u32
+}
+
+fn hooked() -> impl Strategy<Value = Hooked> {
+    let when = prop_oneof![
+        1 => op().prop_map(When::BeforeCommit),
+        2 => Just(When::AfterCommit),
+        1 => Just(When::AfterCommitFirst),
+        2 => Just(When::AfterRollback),
+    ];
+    (when, number()).prop_map(|(when, number)| Hooked { when, number })
+}
+
 fn node() -> impl Strategy<Value = Node> {
-    op().prop_map(Node::Op).prop_recursive(3, 16, 4, |node| {
-        (vec(node, 0..4), proptest::bool::weighted(0.2))
+    let leaf = prop_oneof![
+        2 => op().prop_map(Node::Op),
+        1 => hooked().prop_map(Node::Hook),
+    ];
+    leaf.prop_recursive(3, 16, 4, |node| {
+        (vec(node, 0..5), proptest::bool::weighted(0.2))
             .prop_map(|(body, abort)| Node::Section { body, abort })
     })
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use db_model::Database;
 use db_model::batch::{
@@ -18,7 +18,7 @@ use proptest::{prop_assert, prop_assert_eq};
 use tokio_postgres::Client;
 
 use super::model::{self, Ending, State, VALUES};
-use super::program::{Call, Fault, Node, Op, Program, Unit};
+use super::program::{Call, Fault, Hooked, Node, Op, Program, Unit, When};
 
 const TABLES: &str = "\
 CREATE TABLE item (id bigint CONSTRAINT item_pkey PRIMARY KEY, value bigint NOT NULL);
@@ -39,7 +39,7 @@ enum Told {
 }
 
 #[derive(Debug)]
-enum Failed {
+pub enum Failed {
     Step(usize, String),
     AtCommit,
     Aborted,
@@ -48,6 +48,18 @@ enum Failed {
     /// What comes of no program.
     Never,
 }
+
+/// What a unit did on its last run.
+#[derive(Default)]
+pub struct Seen {
+    /// How many steps the server has answered; nothing when the body never ran.
+    answers: Option<usize>,
+    /// The hooks that ran, in their order.
+    pub hooks: Vec<u32>,
+}
+
+/// The same, where hooks can write.
+pub type Log = Arc<Mutex<Seen>>;
 
 /// A database behind a proxy, and a client beside it that looks.
 pub struct Bench {
@@ -76,6 +88,7 @@ impl Bench {
             .await
             .unwrap();
         self.proxy.pieces(program.piece_bytes);
+        self.proxy.delay(Duration::from_millis(program.delay_ms));
         let mut before = State::default();
         for call in &program.calls {
             before = self.call(call, before).await?;
@@ -84,34 +97,40 @@ impl Bench {
     }
 
     async fn call(&self, call: &Call, before: State) -> Result<State, TestCaseError> {
-        let (ending, after) = model::run(&call.unit, &before);
+        let planned = model::run(&call.unit, &before, None);
         let troubles = self.proxy.troubles();
         if let Some(Fault { trouble, flight }) = call.fault {
             self.proxy.on(trouble.at(self.proxy.flights() + flight));
         }
-        let hooked = Arc::new(AtomicUsize::new(0));
-        let told = self.tell(&call.unit, &hooked).await;
+        let log = Log::default();
+        let told = self.tell(&call.unit, &log).await;
         self.proxy.clear();
         let disturbed = self.proxy.troubles() > troubles;
         // The server may still have to notice what was cut off.
         quiet::settles(&self.client).await;
         let found = self.items().await;
 
-        let hooked = hooked.load(Ordering::Relaxed);
-        prop_assert_eq!(
-            hooked,
-            usize::from(matches!(told, Told::Committed)),
-            "hooks"
-        );
+        let seen = std::mem::take(&mut *log.lock().unwrap());
+        let mut hooks = planned.inside.clone();
         match &told {
             Told::Committed => {
-                prop_assert_eq!(&ending, &Ending::Committed, "committed, and should not be");
-                prop_assert_eq!(&found, &after.items, "committed, and is not there");
+                prop_assert_eq!(&planned.ending, &Ending::Committed, "committed wrongly");
+                prop_assert_eq!(&found, &planned.state.items, "committed, and is not there");
+                hooks.extend(planned.after);
+            }
+            Told::Failed(Failed::Lost) => {
+                prop_assert!(disturbed, "lost, and nothing happened");
+                prop_assert_eq!(&found, &before.items, "lost, and something is there");
+                hooks.clear();
+                if let Some(answers) = seen.answers {
+                    let lost = model::run(&call.unit, &before, Some(answers));
+                    prop_assert_eq!(lost.ending, Ending::Lost, "lost at another step");
+                    hooks = [lost.inside, lost.after].concat();
+                }
             }
             Told::Failed(failed) => {
                 prop_assert_eq!(&found, &before.items, "failed, and something is there");
-                let lost = disturbed && matches!(failed, Failed::Lost);
-                let fits = match (failed, &ending) {
+                let fits = match (failed, &planned.ending) {
                     (Failed::Step(step, state), Ending::Failed(wanted, sqlstate)) => {
                         step == wanted && state == sqlstate
                     }
@@ -119,24 +138,35 @@ impl Bench {
                     (Failed::Aborted, Ending::Aborted) => true,
                     _ => false,
                 };
-                prop_assert!(fits || lost, "told {:?}, model says {:?}", failed, ending);
+                prop_assert!(fits, "told {:?}, model says {:?}", failed, planned.ending);
+                hooks.extend(planned.after);
             }
             Told::Unknown => {
                 prop_assert!(disturbed, "unknown, and nothing happened");
-                let either = found == before.items || found == after.items;
+                let either = found == before.items || found == planned.state.items;
                 prop_assert!(either, "half done: {:?}", found);
             }
         }
-        Ok(if found == after.items { after } else { before })
+        prop_assert_eq!(seen.hooks, hooks, "hooks, told {:?}", told);
+        Ok(if found == planned.state.items {
+            planned.state
+        } else {
+            before
+        })
     }
 
-    async fn tell(&self, unit: &Unit, hooked: &Arc<AtomicUsize>) -> Told {
+    async fn tell(&self, unit: &Unit, log: &Log) -> Told {
         match unit {
-            Unit::Batch { ops, isolation } => {
+            Unit::Batch {
+                ops,
+                hooks,
+                isolation,
+            } => {
                 let steps = ops.iter().copied().map(step);
-                let batch = Batch::all(steps.collect())
-                    .isolation(*isolation)
-                    .after_commit(counts(hooked));
+                let mut batch = Batch::all(steps.collect()).isolation(*isolation);
+                for number in hooks {
+                    batch = batch.after_commit(noted(log, *number));
+                }
                 match batch.commit(&self.pools.writes).await {
                     Ok(_) => Told::Committed,
                     Err(BatchError::Ambiguous(_)) => Told::Unknown,
@@ -151,7 +181,12 @@ impl Bench {
                 let options = Options::new("random").isolation(*isolation);
                 let mut pools = self.pools.clone();
                 let outcome = pools.transact(options, |tx| async {
-                    let tx = nodes(tx.after_commit(counts(hooked))?, body).await?;
+                    // A run that comes after a conflict begins anew.
+                    *log.lock().unwrap() = Seen {
+                        answers: Some(0),
+                        ..Seen::default()
+                    };
+                    let tx = nodes(tx, body, log).await?;
                     if *abort {
                         return Err(tx.abort("planned"));
                     }
@@ -160,12 +195,7 @@ impl Bench {
                 match outcome.await {
                     Outcome::Committed { .. } => Told::Committed,
                     Outcome::Unknown { .. } => Told::Unknown,
-                    Outcome::RolledBack { cause, .. } => Told::Failed(match cause {
-                        Cause::Database(error) => of_database(&error),
-                        Cause::Aborted(_) => Failed::Aborted,
-                        Cause::Lost(_) => Failed::Lost,
-                        _ => Failed::Never,
-                    }),
+                    Outcome::RolledBack { cause, .. } => Told::Failed(of_cause(&cause)),
                 }
             }
         }
@@ -184,16 +214,19 @@ impl Bench {
 }
 
 /// Runs the parts of a body.
-fn nodes(mut tx: Transaction, body: &[Node]) -> BoxFuture<'_, Result<Transaction, Failure>> {
+fn nodes<'a>(
+    mut tx: Transaction,
+    body: &'a [Node],
+    log: &'a Log,
+) -> BoxFuture<'a, Result<Transaction, Failure>> {
     async move {
         for node in body {
             match node {
-                Node::Op(op) => {
-                    (tx, ()) = tx.run(step(*op)).await?;
-                }
+                Node::Op(op) => tx = run(tx, *op, log).await?,
+                Node::Hook(hooked) => tx = hook(tx, *hooked, log)?,
                 Node::Section { body, abort } => {
                     let section = tx.section("random", |tx| async move {
-                        let tx = nodes(tx, body).await?;
+                        let tx = nodes(tx, body, log).await?;
                         if *abort {
                             return Err(tx.abort("planned"));
                         }
@@ -208,15 +241,55 @@ fn nodes(mut tx: Transaction, body: &[Node]) -> BoxFuture<'_, Result<Transaction
     .boxed()
 }
 
-fn counts(hooked: &Arc<AtomicUsize>) -> Hook {
-    let hooked = Arc::clone(hooked);
-    Hook::new("counts", async move |_| {
-        hooked.fetch_add(1, Ordering::Relaxed);
+/// Runs a statement, and notes whether the server has answered it.
+async fn run(tx: Transaction, op: Op, log: &Log) -> Result<Transaction, Failure> {
+    let result = tx.run(step(op)).await.map(|(tx, ())| tx);
+    let lost = result
+        .as_ref()
+        .is_err_and(|failure| matches!(of_cause(failure.cause()), Failed::Lost));
+    if !lost {
+        *log.lock().unwrap().answers.get_or_insert_default() += 1;
+    }
+    result
+}
+
+fn hook(tx: Transaction, hooked: Hooked, log: &Log) -> Result<Transaction, Failure> {
+    let Hooked { when, number } = hooked;
+    match when {
+        When::BeforeCommit(op) => {
+            let log = Arc::clone(log);
+            tx.before_commit("random", move |tx| async move {
+                log.lock().unwrap().hooks.push(number);
+                run(tx, op, &log).await
+            })
+        }
+        When::AfterCommit => tx.after_commit(noted(log, number)),
+        When::AfterCommitFirst => tx.after_commit_first(noted(log, number)),
+        When::AfterRollback => tx.after_rollback(noted(log, number)),
+    }
+}
+
+/// A hook that leaves its number.
+pub fn noted(log: &Log, number: u32) -> Hook {
+    let log = Arc::clone(log);
+    Hook::new("noted", async move |_| {
+        log.lock().unwrap().hooks.push(number);
         Ok::<_, Infallible>(())
     })
 }
 
-fn of_database(error: &BatchError) -> Failed {
+/// What a cause stands for.
+pub fn of_cause(cause: &Cause) -> Failed {
+    match cause {
+        Cause::Database(error) => of_database(error),
+        Cause::Aborted(_) => Failed::Aborted,
+        Cause::Lost(_) => Failed::Lost,
+        _ => Failed::Never,
+    }
+}
+
+/// What an error of a batch stands for.
+pub fn of_database(error: &BatchError) -> Failed {
     match (error, error.step(), error.server()) {
         (BatchError::AtCommit { .. }, ..) => Failed::AtCommit,
         (BatchError::Unexpected { .. }, Some(step), Some(server)) => {

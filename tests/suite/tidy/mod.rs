@@ -8,6 +8,7 @@ mod crates;
 mod layout;
 mod manifests;
 mod source;
+mod spawn;
 mod sql;
 mod swallow;
 mod text;
