@@ -38,6 +38,9 @@ pub(super) struct Failed {
     pub committed: bool,
 }
 
+/// What a fence fails with (not_null_violation).
+const FENCED: &str = "23502";
+
 /// Sends the batch as often as `persistence` says. Each answer may take `deadline`.
 pub(super) async fn send(
     sendable: Sendable,
@@ -130,9 +133,14 @@ fn told(error: BatchError, unknown: bool) -> BatchError {
     }
 }
 
-/// Whether no later try can come to another end.
+/// Whether no later try can come to another end. A fence finds no owner and writes NULL, which is 23502:
+/// who has lost its place never has it again, and its caller knows what that says of earlier tries.
 fn lasts(error: &BatchError) -> bool {
-    matches!(error, BatchError::Refused { refusal, .. } if refusal.is_lasting())
+    match error {
+        BatchError::Refused { refusal, .. } => refusal.is_lasting(),
+        BatchError::Unexpected { error, .. } => error.sqlstate == FENCED,
+        _ => false,
+    }
 }
 
 /// Twice as long each time, up to a bound, with half of it left to chance.
@@ -182,6 +190,7 @@ async fn send_once(
 mod tests {
     use super::*;
     use crate::batch::error::StepName;
+    use crate::batch::flight::ServerError;
     use crate::constraint::Refusal;
     use crate::types::ResourceKind;
 
@@ -191,10 +200,13 @@ mod tests {
             label: "a.step",
             index: 0,
         };
-        let unexpected = || BatchError::Unexpected {
+        let failed = |sqlstate: &str| BatchError::Unexpected {
             step,
             attempts: 2,
-            error: Box::default(),
+            error: Box::new(ServerError {
+                sqlstate: sqlstate.to_owned(),
+                ..ServerError::default()
+            }),
         };
         let gone = || BatchError::Refused {
             step,
@@ -209,12 +221,13 @@ mod tests {
             error: Box::default(),
         };
         let is_unknown = |error| matches!(told(error, true), BatchError::Ambiguous(_));
-        assert!(is_unknown(unexpected()));
+        assert!(is_unknown(failed("42P01")));
+        assert!(!is_unknown(failed(FENCED)));
         assert!(is_unknown(BatchError::Busy(Busy::NotSent(String::new()))));
         assert!(!is_unknown(gone()));
         assert!(!is_unknown(recorded));
         assert!(matches!(
-            told(unexpected(), false),
+            told(failed("42P01"), false),
             BatchError::Unexpected { .. }
         ));
     }
