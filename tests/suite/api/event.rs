@@ -166,9 +166,10 @@ async fn a_token_of_another_history_is_refused() {
     let filtered = format!("{kind}&page_token={}", token(&filtered));
     let rest = page(&api, &filtered).await;
     assert_eq!((kinds(&rest).len(), &rest["has_more"]), (0, &json!(false)));
-    // The backup knows of the first one only, and of no operation. Life goes on.
+    // The backup knows of the first one only, and of no operation or change of limits. Life goes on.
     let client = api.database.client().await;
     let restore = "BEGIN; DELETE FROM event WHERE sequence > 1; DELETE FROM saga_event; DELETE FROM saga; \
+                   DELETE FROM harness.limit_change; DELETE FROM harness.event_gone; \
                    UPDATE event_feed SET last_sequence = 1; COMMIT";
     client.batch_execute(restore).await.unwrap();
     let last = "SELECT last_sequence FROM event_feed";
