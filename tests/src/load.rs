@@ -76,7 +76,7 @@ impl Load {
                 things: Vec::new(),
                 seen: Seen::default(),
                 random: StdRng::seed_from_u64(seed.wrapping_add(number as u64)),
-                client: process::client(),
+                client: process::client_of_one_request(),
                 targets: targets.subscribe(),
                 acknowledged: Arc::clone(&acknowledged),
             };

@@ -39,6 +39,17 @@ pub fn client() -> Client {
         .unwrap()
 }
 
+/// The same with a connection for each request: an idle one may be closed by a service that ends at the
+/// very moment at which it is used again, and nobody answers that request.
+pub fn client_of_one_request() -> Client {
+    Client::builder()
+        .no_proxy()
+        .timeout(WAIT_MAX)
+        .pool_max_idle_per_host(0)
+        .build()
+        .unwrap()
+}
+
 /// The program with its arguments, not started yet. Of the variables that it reads, it has only
 /// those that the test gives it.
 #[derive(Debug)]
