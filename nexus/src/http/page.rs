@@ -130,7 +130,7 @@ impl Page {
 }
 
 pub(super) fn malformed() -> ApiError {
-    let detail = "is no token of this service: take it from next_page as it is";
+    let detail = "is no token of this list or feed: take it from its next_page as it is";
     ApiError::invalid("page_token", Rule::Syntax, detail)
 }
 
