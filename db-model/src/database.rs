@@ -7,6 +7,7 @@ use crate::connect::ConnectOptions;
 use crate::effect::Effects;
 use crate::pool::{PoolOptions, ReadPool, WritePool};
 use crate::query::executor::session_name;
+use crate::types::limits::RECOVERY_POOL_SIZE_MAX;
 
 /// All sessions of one process.
 #[derive(Clone, Debug)]
@@ -15,6 +16,8 @@ pub struct Database {
     pub writes: WritePool,
     /// For reads; its sessions refuse to write.
     pub reads: ReadPool,
+    /// For sagas that were taken over, so that however many there are, requests have their own.
+    pub recovery: WritePool,
     /// One session of its own for the heartbeat, so that load on the others never delays it.
     pub lease: WritePool,
     /// For outside calls and wake-ups; a transaction borrows it along with the sessions.
@@ -33,8 +36,13 @@ impl Database {
             write_size: 1,
             ..*pools
         };
+        let recovery = PoolOptions {
+            write_size: pools.write_size.min(RECOVERY_POOL_SIZE_MAX),
+            ..*pools
+        };
         Self {
             writes: WritePool::new(options.clone(), pools),
+            recovery: WritePool::new(options.clone(), &recovery),
             reads: ReadPool::new(options.clone(), pools),
             lease: WritePool::new(options, &lease),
             effects: Effects::new(),

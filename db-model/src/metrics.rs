@@ -23,6 +23,12 @@ pub const PURGED: &str = "nexus_purged_total";
 pub const PURGE_FAILURES: &str = "nexus_purge_failures_total";
 /// Sagas that this process runs.
 pub const SAGAS_RUNNING: &str = "nexus_sagas_running";
+/// Sagas of which nothing was recorded for longer than their kind allows, whoever runs them.
+pub const SAGAS_STALLED: &str = "nexus_sagas_stalled";
+/// Sagas that stalled while this process ran them (`saga`).
+pub const SAGAS_STALLED_TOTAL: &str = "nexus_sagas_stalled_total";
+/// Sagas that wait for a person, whoever ran them.
+pub const SAGAS_STUCK: &str = "nexus_sagas_stuck";
 /// Sessions of a pool, in use or idle (`pool`).
 pub const POOL_SLOTS: &str = "nexus_pool_slots";
 /// Sessions of a pool that nobody uses (`pool`).
@@ -74,6 +80,10 @@ pub const COUNTERS: &[Metric] = &[
         help: "Sagas by how they ended in this process",
     },
     Metric {
+        name: SAGAS_STALLED_TOTAL,
+        help: "Sagas that stalled while this process ran them",
+    },
+    Metric {
         name: PURGED,
         help: "Rows that this process has purged",
     },
@@ -92,6 +102,14 @@ pub const GAUGES: &[Metric] = &[
     Metric {
         name: SAGAS_RUNNING,
         help: "Sagas that this process runs",
+    },
+    Metric {
+        name: SAGAS_STALLED,
+        help: "Sagas of which nothing was recorded for too long, whoever runs them",
+    },
+    Metric {
+        name: SAGAS_STUCK,
+        help: "Sagas that wait for a person, whoever ran them",
     },
     Metric {
         name: POOL_SLOTS,

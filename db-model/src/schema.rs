@@ -95,16 +95,22 @@ diesel::table! {
         error -> Nullable<Json>,
         time_created -> Timestamptz,
         time_finished -> Nullable<Timestamptz>,
+        last_attempts -> Nullable<Integer>,
+        last_duration_us -> Nullable<BigInt>,
     }
 }
 
 diesel::table! {
-    saga_event (saga_id, node_id, kind) {
+    saga_event (saga_id, node_id, phase) {
         saga_id -> Uuid,
         node_id -> BigInt,
         kind -> Text,
         data -> Nullable<Json>,
         time_recorded -> Timestamptz,
+        phase -> SmallInt,
+        sequence -> BigInt,
+        attempts -> Integer,
+        duration_us -> Nullable<BigInt>,
     }
 }
 

@@ -52,6 +52,7 @@ pub fn render(app: &App) -> String {
     let pools = [
         ("writes", database.writes.state()),
         ("reads", database.reads.state()),
+        ("recovery", database.recovery.state()),
         ("lease", database.lease.state()),
     ];
     for (pool, state) in pools {

@@ -86,7 +86,7 @@ fn share_components(components: &mut Value) {
 fn name_kinds(operation: &mut Value) {
     for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
         if parameter["name"] == "kind" && parameter["schema"]["enum"].is_null() {
-            parameter["schema"]["enum"] = json!(sagas::registry::names());
+            parameter["schema"]["enum"] = json!(sagas::registry::builtin().names());
         }
     }
 }

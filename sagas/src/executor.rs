@@ -1,6 +1,5 @@
 //! The executor: what one process needs to run sagas. The only type that those who use sagas need.
 
-use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -8,9 +7,12 @@ use std::time::{Duration, Instant};
 use db_model::Database;
 use db_model::batch::{Batch, BatchError, Persistence};
 use db_model::metrics::SAGAS;
+use db_model::model::SagaEvent;
+use db_model::pool::WritePool;
 use db_model::query::saga::{self, Fence, NewSaga};
 use db_model::types::limits::{
-    HEARTBEAT_INTERVAL, LEASE, LEASE_END_WAIT, SAGAS_RECOVERING_MAX, SAGAS_RUNNING_MAX,
+    HEARTBEAT_INTERVAL, LEASE, LEASE_END_WAIT, SAGAS_ADOPTED_MAX, SAGAS_ADOPTED_PER_PAGE_MAX,
+    SAGAS_RECOVERING_MAX, SAGAS_RUNNING_MAX, SAGAS_RUNNING_PER_PROJECT_MAX, WATCHDOG_INTERVAL,
 };
 use db_model::types::time;
 use futures::FutureExt;
@@ -23,22 +25,29 @@ use uuid::Uuid;
 use crate::definition::{Definition, Saga, Subject};
 use crate::engine::drive::{Ended, drive};
 use crate::engine::lease::{self, Health};
-use crate::engine::quiet;
-use crate::engine::recover::{self, Recovered};
-use crate::engine::run::Run;
+use crate::engine::recover::{self, Recovered, Search};
+use crate::engine::run::{Birth, Means, Run};
+use crate::engine::{quiet, watchdog};
+use crate::intake::{Intake, Place};
 use crate::probe::{NoProbe, Probe};
-use crate::registry;
-use crate::submit::{Insertion, SubmitError, Submitted, SubmittedAny, insertion_of};
+use crate::registry::{self, Registry};
+use crate::submit::{SubmitError, Submitted, SubmittedAny};
 
 /// How an executor runs.
 #[derive(Clone, Debug)]
 pub struct ExecutorOptions {
+    /// The sagas that it can run.
+    pub registry: Arc<Registry>,
     /// Sagas that may run at once, those taken over not counted.
     pub sagas_running_max: usize,
+    /// Of these the sagas of one project.
+    pub sagas_running_per_project_max: usize,
     /// How often the lease is renewed.
     pub heartbeat_interval: Duration,
     /// How long the process counts as alive after a heartbeat.
     pub lease: Duration,
+    /// How often it looks for sagas that do not get on.
+    pub watchdog_interval: Duration,
     /// Whether it takes over what nobody runs. Always, but in tests of those who do not.
     pub takes_over: bool,
     /// What watches the sagas' commits.
@@ -48,9 +57,12 @@ pub struct ExecutorOptions {
 impl Default for ExecutorOptions {
     fn default() -> Self {
         Self {
+            registry: Arc::clone(registry::builtin()),
             sagas_running_max: SAGAS_RUNNING_MAX,
+            sagas_running_per_project_max: SAGAS_RUNNING_PER_PROJECT_MAX,
             heartbeat_interval: HEARTBEAT_INTERVAL,
             lease: LEASE,
+            watchdog_interval: WATCHDOG_INTERVAL,
             takes_over: true,
             probe: Arc::new(NoProbe),
         }
@@ -72,14 +84,31 @@ struct Inner {
     options: ExecutorOptions,
     health: Arc<watch::Sender<Health>>,
     draining: watch::Sender<bool>,
-    intake: Arc<Semaphore>,
+    intake: Arc<Intake>,
+    /// Room for sagas that were taken over and have not ended.
+    adopted: Arc<Semaphore>,
+    /// Room for those of them that run.
     recovering: Arc<Semaphore>,
-    running: watch::Sender<BTreeSet<Uuid>>,
     tasks: Mutex<Vec<AbortHandle>>,
 }
 
+/// Whether a look has left something to take over.
+enum More {
+    No,
+    Maybe,
+}
+
+/// When a saga's row is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// Before anything else: once it is submitted it ends, whatever becomes of the caller.
+    Durable,
+    /// With its first batch, for a caller who waits: a refusal then leaves nothing behind.
+    Riding,
+}
+
 impl Executor {
-    /// Registers the process, and starts its heartbeat and its take-over.
+    /// Registers the process, and starts its heartbeat, its take-over and its watchdog.
     ///
     /// # Errors
     /// [`StartError`], when the database gives no answer.
@@ -87,11 +116,14 @@ impl Executor {
         quiet::install();
         lease::register(&database, options.lease).await?;
         let executor = Self(Arc::new(Inner {
-            intake: Arc::new(Semaphore::new(options.sagas_running_max)),
+            intake: Arc::new(Intake::new(
+                options.sagas_running_max,
+                options.sagas_running_per_project_max,
+            )),
+            adopted: Arc::new(Semaphore::new(SAGAS_ADOPTED_MAX)),
             recovering: Arc::new(Semaphore::new(SAGAS_RECOVERING_MAX)),
             health: Arc::new(watch::Sender::new(Health::Alive(Instant::now()))),
             draining: watch::Sender::new(false),
-            running: watch::Sender::new(BTreeSet::new()),
             tasks: Mutex::new(Vec::new()),
             database,
             options,
@@ -103,7 +135,12 @@ impl Executor {
             inner.options.lease,
             Arc::clone(&inner.health),
         );
-        let mut tasks = vec![inner.watched(keep)];
+        let watch = watchdog::watch(
+            inner.database.clone(),
+            Arc::clone(&inner.options.registry),
+            inner.options.watchdog_interval,
+        );
+        let mut tasks = vec![inner.watched(keep), inner.watched(watch)];
         if inner.options.takes_over {
             tasks.push(inner.watched(executor.clone().take_over()));
         }
@@ -114,6 +151,11 @@ impl Executor {
     /// The executor's id.
     pub fn id(&self) -> Uuid {
         self.0.database.executor_id()
+    }
+
+    /// The sagas that it can run.
+    pub fn registry(&self) -> &Registry {
+        &self.0.options.registry
     }
 
     /// Submits a saga: its row is durable when this returns, and it runs on whatever becomes of the
@@ -127,41 +169,49 @@ impl Executor {
         params: S::Params,
         request_id: &str,
     ) -> Result<Submitted<S>, SubmitError> {
-        let definition = registry::find(S::NAME).ok_or_else(|| {
-            SubmitError::Unexpected(format!("saga {} is not registered", S::NAME).into())
-        })?;
-        let value =
-            serde_json::to_value(&params).map_err(|error| SubmitError::Unexpected(error.into()))?;
-        let (id, ended) = self
-            .submit_definition(definition, value, S::subject(&params), request_id)
-            .await?;
-        Ok(Submitted::new(id, ended))
+        self.submit_typed(params, request_id, Start::Durable).await
     }
 
-    /// Like [`Executor::submit`], for a definition whose types are not known, as in the replay suite.
+    /// Begins a saga for a caller who waits: its row is written with its first batch. Until
+    /// [`Submitted::is_born`] there may be no such saga, and a refusal of that batch leaves none.
+    ///
+    /// # Errors
+    /// [`SubmitError`]; nothing was started then.
+    pub async fn begin<S: Saga>(
+        &self,
+        params: S::Params,
+        request_id: &str,
+    ) -> Result<Submitted<S>, SubmitError> {
+        self.submit_typed(params, request_id, Start::Riding).await
+    }
+
+    async fn submit_typed<S: Saga>(
+        &self,
+        params: S::Params,
+        request_id: &str,
+        start: Start,
+    ) -> Result<Submitted<S>, SubmitError> {
+        let value = serde_json::to_value(&params).map_err(SubmitError::unexpected)?;
+        let subject = S::subject(&params);
+        let any = self
+            .submit_any(S::NAME, value, subject, request_id, start)
+            .await?;
+        Ok(Submitted::new(any))
+    }
+
+    /// Like [`Executor::submit`] and [`Executor::begin`], for a saga whose types are not known, as in the
+    /// replay suite.
     ///
     /// # Errors
     /// Those of [`Executor::submit`].
     pub async fn submit_any(
         &self,
-        definition: &Arc<Definition>,
+        name: &str,
         params: Value,
         subject: Subject,
         request_id: &str,
+        start: Start,
     ) -> Result<SubmittedAny, SubmitError> {
-        let (id, ended) = self
-            .submit_definition(definition, params, subject, request_id)
-            .await?;
-        Ok(SubmittedAny { id, ended })
-    }
-
-    async fn submit_definition(
-        &self,
-        definition: &Arc<Definition>,
-        params: Value,
-        subject: Subject,
-        request_id: &str,
-    ) -> Result<(Uuid, watch::Receiver<Option<Ended>>), SubmitError> {
         let inner = &self.0;
         if *inner.draining.borrow() {
             return Err(SubmitError::Draining);
@@ -169,15 +219,21 @@ impl Executor {
         if *inner.health.borrow() == Health::Ended {
             return Err(SubmitError::Lost);
         }
-        let permit =
-            Arc::clone(&inner.intake)
-                .try_acquire_owned()
-                .map_err(|_| SubmitError::Busy {
-                    limit: inner.options.sagas_running_max,
-                })?;
-        let id = Uuid::now_v7();
+        let definition = inner.options.registry.find(name).ok_or_else(|| {
+            let message = format!("saga {name} is not registered");
+            SubmitError::unexpected(std::io::Error::other(message))
+        })?;
+        let fence = Fence {
+            saga_id: Uuid::now_v7(),
+            executor_id: self.id(),
+            generation: 1,
+        };
+        // Among the running ones before its row can be seen, so that the take-over leaves it alone.
+        let place = inner
+            .intake
+            .submit((fence.saga_id, fence.generation), subject.project_id)?;
         let row = NewSaga {
-            id,
+            id: fence.saga_id,
             name: definition.name,
             definition_hash: definition.hash.clone(),
             params: params.clone(),
@@ -189,82 +245,60 @@ impl Executor {
             resource_name: subject.name,
             time: time::now(),
         };
-        // Among the running ones before its row can be seen, so that the take-over leaves it alone.
-        let running = Running::new(Arc::clone(inner), id);
-        let insert = Batch::new().step(saga::insert(row));
-        let inserted = insert
-            .commit_as(&inner.database.writes, Persistence::Keyed)
-            .await;
-        match inserted.map_err(insertion_of) {
-            Ok(_) | Err(Insertion::Done) => {}
-            Err(Insertion::Failed(error)) => return Err(error),
-        }
-        let fence = Fence {
-            saga_id: id,
-            executor_id: self.id(),
-            generation: 1,
+        let birth = match start {
+            Start::Riding => Birth::Unborn(Box::new(row)),
+            Start::Durable => {
+                let insert = Batch::new().step(saga::insert(row));
+                let inserted = insert
+                    .commit_as(&inner.database.writes, Persistence::Keyed)
+                    .await;
+                match inserted {
+                    Ok(_) | Err(BatchError::Recorded { .. }) => Birth::Born,
+                    Err(error) => return Err(SubmitError::of_insert(error)),
+                }
+            }
         };
-        let ended = self.run(
-            definition,
-            fence,
-            params,
-            Vec::new(),
-            permit,
-            running,
-            request_id,
-        );
-        Ok((id, ended))
-    }
-
-    /// Runs a saga in a task of its own.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "what a saga needs to run, used in two places"
-    )]
-    fn run(
-        &self,
-        definition: &Arc<Definition>,
-        fence: Fence,
-        params: Value,
-        events: Vec<db_model::model::SagaEvent>,
-        permit: OwnedSemaphorePermit,
-        running: Running,
-        request_id: &str,
-    ) -> watch::Receiver<Option<Ended>> {
-        let inner = &self.0;
         let run = Arc::new(Run::new(
             Arc::clone(definition),
             fence,
             params,
-            inner.database.writes.clone(),
-            Arc::clone(&inner.options.probe),
-            &events,
+            inner.means(&inner.database.writes),
+            birth,
+            &[],
         ));
+        let ended = self.run(Arc::clone(&run), Vec::new(), request_id, None, place);
+        Ok(SubmittedAny::new(run, ended))
+    }
+
+    /// Runs a saga in a task of its own. One that was taken over waits for its turn there.
+    fn run(
+        &self,
+        run: Arc<Run>,
+        events: Vec<SagaEvent>,
+        request_id: &str,
+        adopted: Option<OwnedSemaphorePermit>,
+        place: Place,
+    ) -> watch::Receiver<Option<Ended>> {
         let (sender, receiver) = watch::channel(None);
+        let definition: Arc<Definition> = Arc::clone(&run.definition);
         let span = tracing::info_span!(
-            "saga", saga = definition.name, saga_id = %fence.saga_id, request_id
+            "saga", saga = definition.name, saga_id = %run.fence.saga_id, request_id
         );
-        let name = definition.name;
+        let recovering = adopted.as_ref().map(|_| Arc::clone(&self.0.recovering));
         let task = async move {
+            let turn = match recovering {
+                // The semaphore is never closed.
+                Some(recovering) => recovering.acquire_owned().await.ok(),
+                None => None,
+            };
             let started = Instant::now();
             let ended = drive(run, events).await;
             let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-            match &ended {
-                Ended::Succeeded(_) => tracing::info!(duration_ms, "succeeded"),
-                // Its caller may not wait for it: what nobody foresaw is an error of the log here.
-                Ended::Failed(failure) if failure.is_unexpected() => {
-                    tracing::error!(duration_ms, %failure, "failed and undone");
-                }
-                Ended::Failed(failure) => {
-                    tracing::info!(duration_ms, node = failure.node, "failed and undone");
-                }
-                // The error was logged where it was met.
-                Ended::Stuck(failure) => tracing::info!(duration_ms, %failure, "stuck"),
-                Ended::Lost => tracing::info!(duration_ms, "goes on elsewhere"),
-            }
-            metrics::counter!(SAGAS, "saga" => name, "outcome" => ended.outcome()).increment(1);
+            tell(&ended, duration_ms);
+            metrics::counter!(SAGAS, "saga" => definition.name, "outcome" => ended.outcome())
+                .increment(1);
             sender.send_replace(Some(ended));
-            drop((permit, running));
+            drop((turn, adopted, place));
         };
         tokio::spawn(task.instrument(span));
         receiver
@@ -276,54 +310,81 @@ impl Executor {
         // Twice a heartbeat, so that a shortened lease is found over soon after it is.
         let pause = inner.options.heartbeat_interval / 2;
         while !*inner.draining.borrow() && *inner.health.borrow() != Health::Ended {
-            if let Err(error) = self.take_over_once().await {
-                tracing::warn!(%error, "looking for operations to take over failed; trying again");
+            match self.take_over_once(pause).await {
+                Ok(More::Maybe) => continue,
+                Ok(More::No) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "looking for operations to take over failed; trying again");
+                }
             }
             tokio::time::sleep(pause).await;
         }
     }
 
-    async fn take_over_once(&self) -> Result<(), BatchError> {
+    async fn take_over_once(&self, patience: Duration) -> Result<More, BatchError> {
         let inner = &self.0;
         recover::end_dead(&inner.database, inner.options.heartbeat_interval).await?;
-        loop {
-            let mut permits = Vec::new();
-            while let Ok(permit) = Arc::clone(&inner.recovering).try_acquire_owned() {
-                permits.push(permit);
+        self.adopt(Search::Forgotten(inner.intake.sagas())).await?;
+        let begun = Instant::now();
+        // Page by page as room comes free, but the dead are looked for again in time.
+        while begun.elapsed() < patience {
+            if self.adopt(Search::Orphans).await? == 0 {
+                return Ok(More::No);
             }
-            let running = inner.running.borrow().iter().copied().collect();
-            let page = recover::adopt(&inner.database, running, permits.len()).await?;
-            if page.is_empty() {
-                return Ok(());
-            }
-            for Recovered { saga, events } in page {
-                let (Some(permit), Some(definition)) = (permits.pop(), registry::find(&saga.name))
-                else {
-                    continue;
-                };
-                tracing::info!(saga = saga.name, saga_id = %saga.id, "an operation is taken over");
-                let fence = Fence {
-                    saga_id: saga.id,
-                    executor_id: self.id(),
-                    generation: saga.generation,
-                };
-                let running = Running::new(Arc::clone(inner), saga.id);
-                self.run(
-                    definition,
-                    fence,
-                    saga.params,
-                    events,
-                    permit,
-                    running,
-                    &saga.request_id,
-                );
-            }
+            let page = u32::try_from(SAGAS_ADOPTED_PER_PAGE_MAX).unwrap_or(u32::MAX);
+            let room = inner.adopted.acquire_many(page);
+            tokio::time::timeout(patience, room).await.ok();
         }
+        Ok(More::Maybe)
+    }
+
+    /// Takes one page over, as far as there is room; gives how many.
+    async fn adopt(&self, search: Search) -> Result<usize, BatchError> {
+        let inner = &self.0;
+        let mut permits = Vec::new();
+        while permits.len() < SAGAS_ADOPTED_PER_PAGE_MAX {
+            let Ok(permit) = Arc::clone(&inner.adopted).try_acquire_owned() else {
+                break;
+            };
+            permits.push(permit);
+        }
+        if permits.is_empty() {
+            return Ok(0);
+        }
+        let registry = &inner.options.registry;
+        let page = recover::adopt(&inner.database, registry, search, permits.len()).await?;
+        let count = page.len();
+        if count > 0 {
+            tracing::info!(count, "operations are taken over");
+        }
+        for Recovered { saga, events } in page {
+            let definition = registry.of_row(&saga.name, &saga.definition_hash);
+            let (Some(permit), Some(definition)) = (permits.pop(), definition) else {
+                continue;
+            };
+            tracing::debug!(saga = saga.name, saga_id = %saga.id, "an operation is taken over");
+            let fence = Fence {
+                saga_id: saga.id,
+                executor_id: self.id(),
+                generation: saga.generation,
+            };
+            let place = inner.intake.adopt((saga.id, saga.generation));
+            let run = Arc::new(Run::new(
+                Arc::clone(definition),
+                fence,
+                saga.params,
+                inner.means(&inner.database.recovery),
+                Birth::Born,
+                &events,
+            ));
+            self.run(run, events, &saga.request_id, Some(permit), place);
+        }
+        Ok(count)
     }
 
     /// How many sagas run here.
     pub fn running(&self) -> usize {
-        self.0.running.borrow().len()
+        self.0.intake.running()
     }
 
     /// Resolves once the lease is lost: stop taking requests, then exit.
@@ -362,11 +423,9 @@ impl Executor {
     pub async fn drain(&self, grace: Duration) -> usize {
         let inner = &self.0;
         inner.draining.send_replace(true);
-        let mut running = inner.running.subscribe();
-        let empty = running.wait_for(BTreeSet::is_empty);
-        let left = match tokio::time::timeout(grace, empty).await {
-            Ok(_) => 0,
-            Err(_) => inner.running.borrow().len(),
+        let left = match tokio::time::timeout(grace, inner.intake.empty()).await {
+            Ok(()) => 0,
+            Err(_) => inner.intake.running(),
         };
         inner.health.send_replace(Health::Ended);
         self.stop();
@@ -405,31 +464,40 @@ impl Inner {
         tokio::spawn(watched).abort_handle()
     }
 
+    fn means(&self, writes: &WritePool) -> Means {
+        Means {
+            writes: writes.clone(),
+            effects: self.database.effects.clone(),
+            probe: Arc::clone(&self.options.probe),
+        }
+    }
+
     fn tasks(&self) -> MutexGuard<'_, Vec<AbortHandle>> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A saga's place among the running ones, for as long as this lives.
-#[derive(Debug)]
-struct Running {
-    inner: Arc<Inner>,
-    id: Uuid,
-}
-
-impl Running {
-    fn new(inner: Arc<Inner>, id: Uuid) -> Self {
-        inner.running.send_modify(|running| {
-            running.insert(id);
-        });
-        Self { inner, id }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.inner.running.send_modify(|running| {
-            running.remove(&self.id);
-        });
+/// Tells the log how a saga ended. Its caller may not wait for it: what nobody foresaw is an error of the
+/// log here.
+fn tell(ended: &Ended, duration_ms: u64) {
+    match ended {
+        Ended::Succeeded(_) => tracing::info!(duration_ms, "succeeded"),
+        Ended::Failed(failure) | Ended::Refused(failure) if failure.is_unexpected() => {
+            tracing::error!(duration_ms, %failure, "failed and undone");
+        }
+        Ended::Failed(failure) => {
+            tracing::info!(duration_ms, node = failure.node, "failed and undone");
+        }
+        Ended::Refused(failure) => {
+            tracing::info!(
+                duration_ms,
+                node = failure.node,
+                "refused; nothing was written"
+            );
+        }
+        // The error was logged where it was met.
+        Ended::Stuck(failure) => tracing::info!(duration_ms, %failure, "stuck"),
+        Ended::Lost => tracing::info!(duration_ms, "goes on elsewhere"),
+        Ended::Never(error) => tracing::info!(duration_ms, %error, "the database did not take it"),
     }
 }

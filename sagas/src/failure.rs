@@ -6,7 +6,7 @@ use db_model::batch::BatchError;
 use db_model::constraint::Refusal;
 use serde::{Deserialize, Serialize};
 
-use crate::definition::NodeError;
+use crate::definition::{ErrorClass, NodeError};
 
 /// The first error of a saga. Its JSON stands in `saga.error` and in the event of the node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +15,9 @@ pub struct Failure {
     pub node: String,
     /// The step of its batch that failed, unless the node refused without a batch.
     pub step: Option<String>,
+    /// How often it was tried, where that is more than once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<u32>,
     /// Why.
     pub cause: Cause,
 }
@@ -34,6 +37,13 @@ pub enum Cause {
         /// The constraint, if it was one.
         constraint: Option<String>,
     },
+    /// What an outside call or a computation came to.
+    Call {
+        /// What kind of error the last try met.
+        class: ErrorClass,
+        /// What was said, for a person.
+        message: String,
+    },
 }
 
 impl Failure {
@@ -51,8 +61,30 @@ impl Failure {
         Self {
             node: node.to_owned(),
             step,
+            attempts: None,
             cause,
         }
+    }
+
+    /// From what the last of an outside call's tries, or a computation's, came to.
+    pub(crate) fn from_call(node: &str, class: ErrorClass, attempts: u32, message: String) -> Self {
+        Self {
+            node: node.to_owned(),
+            step: None,
+            attempts: Some(attempts),
+            cause: Cause::Call { class, message },
+        }
+    }
+
+    /// The same after so many tries.
+    pub(crate) fn after(mut self, attempts: u32) -> Self {
+        self.attempts = Some(attempts);
+        self
+    }
+
+    /// How often it was tried.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.attempts.unwrap_or(1)
     }
 
     /// From what a node's function said instead of giving a batch.
@@ -61,6 +93,7 @@ impl Failure {
             NodeError::Refused(refusal) => Self {
                 node: node.to_owned(),
                 step: None,
+                attempts: None,
                 cause: Cause::Refused(refusal),
             },
             NodeError::Corrupt(message) => Self::unexpected(node, message),
@@ -69,7 +102,7 @@ impl Failure {
 
     /// Whether it failed for a reason that is none of the domain's.
     pub fn is_unexpected(&self) -> bool {
-        matches!(self.cause, Cause::Unexpected { .. })
+        !matches!(self.cause, Cause::Refused(_))
     }
 
     /// An error that no batch stands behind.
@@ -82,6 +115,7 @@ impl Failure {
         Self {
             node: node.to_owned(),
             step: None,
+            attempts: None,
             cause,
         }
     }
@@ -94,8 +128,13 @@ impl fmt::Display for Failure {
             write!(formatter, ", step {step}")?;
         }
         match &self.cause {
-            Cause::Refused(refusal) => write!(formatter, ": {refusal}"),
-            Cause::Unexpected { message, .. } => write!(formatter, ": {message}"),
+            Cause::Refused(refusal) => write!(formatter, ": {refusal}")?,
+            Cause::Unexpected { message, .. } => write!(formatter, ": {message}")?,
+            Cause::Call { class, message } => write!(formatter, ": {class}: {message}")?,
+        }
+        match self.attempts {
+            Some(attempts) if attempts > 1 => write!(formatter, " (tried {attempts} times)"),
+            _ => Ok(()),
         }
     }
 }

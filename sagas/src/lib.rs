@@ -9,6 +9,7 @@ pub mod definition;
 mod engine;
 mod executor;
 pub mod failure;
+mod intake;
 pub mod probe;
 pub mod registry;
 pub mod saga;
@@ -16,6 +17,6 @@ mod submit;
 pub mod testing;
 
 pub use definition::{Saga, Subject};
-pub use executor::{Executor, ExecutorOptions, StartError};
+pub use executor::{Executor, ExecutorOptions, Start, StartError};
 pub use failure::{Cause, Failure};
 pub use submit::{Outcome, SubmitError, Submitted, SubmittedAny};

@@ -1,6 +1,7 @@
 //! A saga from its submission to its end, as the caller sees it.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use db_model::batch::BatchError;
 use serde_json::Value;
@@ -9,14 +10,21 @@ use uuid::Uuid;
 
 use crate::definition::Saga;
 use crate::engine::drive::Ended;
+use crate::engine::run::Run;
 use crate::failure::Failure;
 
 /// Why a saga was not submitted.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum SubmitError {
     /// As many run as may.
     #[error("{limit} operations are running, which is as many as may run at once")]
     Busy {
+        /// How many may.
+        limit: usize,
+    },
+    /// As many run for its project as may.
+    #[error("{limit} operations of this project are running, which is as many as may run at once")]
+    ProjectBusy {
         /// How many may.
         limit: usize,
     },
@@ -28,10 +36,33 @@ pub enum SubmitError {
     Lost,
     /// The database was away or slow; nothing was started.
     #[error("{0}")]
-    Unavailable(#[source] BatchError),
+    Unavailable(#[source] Arc<BatchError>),
     /// The parameters are no JSON, or the database answered what nobody expects. A bug.
     #[error("{0}")]
-    Unexpected(Box<dyn std::error::Error + Send + Sync>),
+    Unexpected(#[source] Arc<dyn std::error::Error + Send + Sync>),
+}
+
+impl SubmitError {
+    pub(crate) fn unavailable(error: BatchError) -> Self {
+        Self::Unavailable(Arc::new(error))
+    }
+
+    pub(crate) fn unexpected(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Unexpected(Arc::new(error))
+    }
+
+    /// Why the batch that writes a saga's row did not commit.
+    pub(crate) fn of_insert(error: BatchError) -> Self {
+        let state = error
+            .server()
+            .map(|server| (server.sqlstate.as_str(), server.column.as_deref()));
+        match (&error, state) {
+            // No live row of this executor: see `saga::insert`.
+            (_, Some(("23502", Some("executor_id")))) => Self::Lost,
+            (BatchError::Busy(_) | BatchError::Ambiguous(_), _) => Self::unavailable(error),
+            _ => Self::unexpected(error),
+        }
+    }
 }
 
 /// How a saga ended.
@@ -42,72 +73,62 @@ pub enum Outcome<T> {
     Succeeded(T),
     /// A node failed, and everything is undone.
     Failed(Failure),
-    /// An undo was refused; a person has to look.
+    /// A node failed before anything was written: there is no such saga, and never was.
+    Refused(Failure),
+    /// An undo was given up; a person has to look.
     Stuck(Failure),
     /// Another process has the saga now: look again.
     Lost,
-}
-
-/// What became of the insert of a saga's row.
-pub(crate) enum Insertion {
-    /// An earlier try of the same batch had committed.
-    Done,
-    /// It did not happen.
-    Failed(SubmitError),
-}
-
-pub(crate) fn insertion_of(error: BatchError) -> Insertion {
-    let state = error
-        .server()
-        .map(|server| (server.sqlstate.as_str(), server.column.as_deref()));
-    match (&error, state) {
-        (BatchError::Recorded { .. }, _) => Insertion::Done,
-        // No live row of this executor: see `saga::insert`.
-        (_, Some(("23502", Some("executor_id")))) => Insertion::Failed(SubmitError::Lost),
-        (BatchError::Busy(_) | BatchError::Ambiguous(_), _) => {
-            Insertion::Failed(SubmitError::Unavailable(error))
-        }
-        _ => Insertion::Failed(SubmitError::Unexpected(error.into())),
-    }
+    /// The database did not take the saga.
+    NotTaken(SubmitError),
 }
 
 /// A saga that was submitted.
 #[derive(Debug)]
 pub struct Submitted<S> {
-    id: Uuid,
-    ended: watch::Receiver<Option<Ended>>,
+    any: SubmittedAny,
     saga: PhantomData<fn() -> S>,
 }
 
-impl<S> Submitted<S> {
-    pub(crate) fn new(id: Uuid, ended: watch::Receiver<Option<Ended>>) -> Self {
+impl<S: Saga> Submitted<S> {
+    pub(crate) fn new(any: SubmittedAny) -> Self {
         Self {
-            id,
-            ended,
+            any,
             saga: PhantomData,
         }
     }
-}
 
-impl<S: Saga> Submitted<S> {
     /// The saga's id, which is the operation's.
     pub fn id(&self) -> Uuid {
-        self.id
+        self.any.id()
+    }
+
+    /// Whether its row is durable. Until then nobody may be told its id.
+    pub fn is_born(&self) -> bool {
+        self.any.is_born()
+    }
+
+    /// Nobody waits any more. A saga whose row is durable goes on; one whose row is not is given up, unless
+    /// its first batch is on its way and commits.
+    pub fn give_up(&self) {
+        self.any.give_up();
     }
 
     /// Waits for the end. Dropping it or its future cancels nothing.
     pub async fn outcome(&mut self) -> Outcome<S::Output> {
-        match wait(&mut self.ended).await {
-            Ended::Succeeded(output) => match serde_json::from_value(output) {
+        match self.any.outcome().await {
+            Outcome::Succeeded(output) => match serde_json::from_value(output) {
                 Ok(output) => Outcome::Succeeded(output),
                 Err(error) => {
                     let message = format!("the saga succeeded, its output does not read: {error}");
                     Outcome::Stuck(Failure::unexpected("", message))
                 }
             },
-            Ended::Failed(failure) => Outcome::Failed(failure),
-            Ended::Stuck(failure) => Outcome::Stuck(failure),
-            Ended::Lost => Outcome::Lost,
+            Outcome::Failed(failure) => Outcome::Failed(failure),
+            Outcome::Refused(failure) => Outcome::Refused(failure),
+            Outcome::Stuck(failure) => Outcome::Stuck(failure),
+            Outcome::Lost => Outcome::Lost,
+            Outcome::NotTaken(error) => Outcome::NotTaken(error),
         }
     }
 }
@@ -115,31 +136,44 @@ impl<S: Saga> Submitted<S> {
 /// A saga that was submitted without its types.
 #[derive(Debug)]
 pub struct SubmittedAny {
-    pub(crate) id: Uuid,
-    pub(crate) ended: watch::Receiver<Option<Ended>>,
+    run: Arc<Run>,
+    ended: watch::Receiver<Option<Ended>>,
 }
 
 impl SubmittedAny {
+    pub(crate) fn new(run: Arc<Run>, ended: watch::Receiver<Option<Ended>>) -> Self {
+        Self { run, ended }
+    }
+
     /// The saga's id.
     pub fn id(&self) -> Uuid {
-        self.id
+        self.run.fence.saga_id
+    }
+
+    /// [`Submitted::is_born`].
+    pub fn is_born(&self) -> bool {
+        self.run.is_born()
+    }
+
+    /// [`Submitted::give_up`].
+    pub fn give_up(&self) {
+        self.run.give_up();
     }
 
     /// Waits for the end.
     pub async fn outcome(&mut self) -> Outcome<Value> {
-        match wait(&mut self.ended).await {
+        let ended = match self.ended.wait_for(Option::is_some).await {
+            Ok(ended) => ended.clone().unwrap_or(Ended::Lost),
+            // The saga's task is gone without a word: it runs on elsewhere or here, but not for us.
+            Err(_) => Ended::Lost,
+        };
+        match ended {
             Ended::Succeeded(output) => Outcome::Succeeded(output),
             Ended::Failed(failure) => Outcome::Failed(failure),
+            Ended::Refused(failure) => Outcome::Refused(failure),
             Ended::Stuck(failure) => Outcome::Stuck(failure),
             Ended::Lost => Outcome::Lost,
+            Ended::Never(error) => Outcome::NotTaken(error),
         }
-    }
-}
-
-async fn wait(ended: &mut watch::Receiver<Option<Ended>>) -> Ended {
-    match ended.wait_for(Option::is_some).await {
-        Ok(ended) => ended.clone().unwrap_or(Ended::Lost),
-        // The saga's task is gone without a word: it runs on elsewhere or here, but not for us.
-        Err(_) => Ended::Lost,
     }
 }

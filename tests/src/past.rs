@@ -49,9 +49,9 @@ INSERT INTO saga (id, name, definition_hash, params, state, executor_id, generat
     project_id, resource_kind, resource_id, resource_name, time_created, time_finished)
     SELECT saga, 'project-delete', '0', '{{}}', CASE WHEN n % 2 = 0 THEN 'failed' ELSE 'succeeded' END,
     executor, 1, '{mark}', project, 'project', project, 'p' || n, t, t FROM past;
-INSERT INTO saga_event (saga_id, node_id, kind, time_recorded)
-    SELECT saga, node, kind, t FROM past, generate_series(0, 1) node, (VALUES ('started'), ('succeeded'))
-    AS of_node (kind);
+INSERT INTO saga_event (saga_id, node_id, kind, phase, sequence, time_recorded)
+    SELECT saga, node, kind, phase, 2 * node + phase, t FROM past, generate_series(0, 1) node,
+    (VALUES ('started', 1), ('succeeded', 2)) AS of_node (kind, phase);
 SELECT FROM event_feed FOR UPDATE;
 INSERT INTO event (id, kind, project_id, resource_id, resource_name, resource_generation, operation_id,
     time_recorded, time_published, sequence)

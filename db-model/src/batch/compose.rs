@@ -253,6 +253,19 @@ impl<T: Send + 'static> Batch<T> {
         self.fly(pool, persistence, BATCH_DEADLINE).await
     }
 
+    /// Like [`Batch::commit_as`], but gives the connection up when an answer takes longer than `deadline`.
+    ///
+    /// # Errors
+    /// Those of [`Batch::commit_as`].
+    pub async fn commit_each(
+        self,
+        pool: &WritePool,
+        persistence: Persistence,
+        deadline: Duration,
+    ) -> Result<T, BatchError> {
+        self.fly(pool, persistence, deadline).await
+    }
+
     /// Like [`Batch::commit`], but gives the connection up when an answer takes longer than `deadline`.
     ///
     /// # Errors

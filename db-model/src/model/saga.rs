@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::types::{ResourceKind, SagaState};
+use crate::types::{ResourceKind, SagaEventKind, SagaState};
 
 /// A row of `saga`.
 #[derive(Clone, Debug, PartialEq, Queryable, Selectable)]
@@ -43,6 +43,10 @@ pub struct Saga {
     pub time_created: DateTime<Utc>,
     /// When it ended.
     pub time_finished: Option<DateTime<Utc>>,
+    /// How often its last node was tried; its success is this row. `None` for any other end.
+    pub last_attempts: Option<i32>,
+    /// What its last node took, in microseconds.
+    pub last_duration_us: Option<i64>,
 }
 
 /// A row of `saga_event`.
@@ -51,12 +55,28 @@ pub struct Saga {
 pub struct SagaEvent {
     /// The saga.
     pub saga_id: Uuid,
-    /// The node's index in the saga's graph.
+    /// The node's place in the definition.
     pub node_id: i64,
-    /// What happened: `started`, `succeeded`, `failed`, `undo_started`, `undo_finished`, `undo_failed`.
-    pub kind: String,
+    /// What happened.
+    pub kind: SagaEventKind,
     /// The output or the error.
     pub data: Option<Value>,
-    /// When the event was drawn.
+    /// When it was recorded, by the database's clock.
     pub time_recorded: DateTime<Utc>,
+    /// Which part of the node's life it decides: see [`SagaEventKind::phase`]. A greater one than any is an
+    /// undo that was given up and has been tried again since.
+    pub phase: i16,
+    /// Its place in the saga's log, from 1.
+    pub sequence: i64,
+    /// How often the node's action or undo was tried.
+    pub attempts: i32,
+    /// From the first try until the record was sent, in microseconds.
+    pub duration_us: Option<i64>,
+}
+
+impl SagaEvent {
+    /// Whether it says how its node stands, and not how it once stood before a person had it tried again.
+    pub fn is_current(&self) -> bool {
+        self.phase == self.kind.phase()
+    }
 }

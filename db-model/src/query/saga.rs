@@ -58,11 +58,6 @@ pub struct NewSaga {
     pub time: DateTime<Utc>,
 }
 
-diesel::define_sql_function! {
-    /// The first one that is there.
-    fn coalesce(first: Nullable<Timestamptz>, second: Nullable<Timestamptz>) -> Nullable<Timestamptz>;
-}
-
 /// Adds a saga in the state `running`, at generation 1.
 ///
 /// The executor's id is read from its row, which must be alive: a process whose lease is over gives
@@ -92,52 +87,94 @@ pub fn insert(saga: NewSaga) -> Step<()> {
         .locking()
 }
 
-/// How a saga stands from now on.
+/// How a saga stands from now on. The time of an end is the database's.
 #[derive(Clone, Debug)]
-pub struct Progress {
-    /// The state.
-    pub state: SagaState,
-    /// What it gave, if it succeeded.
-    pub output: Option<Value>,
-    /// Why it unwinds, failed or is stuck.
-    pub error: Option<Value>,
-    /// Whether it has ended. The time is the database's.
-    pub is_over: bool,
-}
-
-impl Progress {
+pub enum Progress {
+    /// Every node is done.
+    Succeeded {
+        /// What it gave.
+        output: Value,
+        /// How often its last node was tried, unless that is recorded in the log.
+        attempts: Option<i32>,
+        /// What its last node took, in microseconds.
+        duration_us: Option<i64>,
+    },
     /// A node has failed for this reason, and what was done is being undone.
-    pub fn unwinding(error: &Option<Value>) -> Self {
-        Self {
-            state: SagaState::Unwinding,
-            output: None,
-            error: error.clone(),
-            is_over: false,
-        }
-    }
+    Unwinding(Option<Value>),
+    /// A node has failed, and everything is undone.
+    Failed(Option<Value>),
+    /// It waits for a person.
+    Stuck(Option<Value>),
 }
 
 /// Records how a saga stands.
 ///
-/// It does not ask for the state before: under one fence there is one writer, and a second run of
-/// the same batch after a lost reply must find the same row.
+/// An end is for good: nothing changes a row that has ended, so the batch of a last node that arrives
+/// late finds its saga unwinding or ended, and does nothing. Who ended it is told apart by the guard, for
+/// a second run of the same batch after a lost reply: [`super::saga_event::Rejection::Ended`].
 pub fn progress(fence: Fence, progress: Progress) -> Step<()> {
-    // The first time stays, should the batch run again.
-    let time = coalesce(dsl::time_finished, clock_timestamp().nullable());
-    let time = case_when(progress.is_over.into_sql::<Bool>(), time);
+    let (state, output, error, attempts, duration_us) = match progress {
+        Progress::Succeeded {
+            output,
+            attempts,
+            duration_us,
+        } => (
+            SagaState::Succeeded,
+            Some(output),
+            None,
+            attempts,
+            duration_us,
+        ),
+        Progress::Unwinding(error) => (SagaState::Unwinding, None, error, None, None),
+        Progress::Failed(error) => (SagaState::Failed, None, error, None, None),
+        Progress::Stuck(error) => (SagaState::Stuck, None, error, None, None),
+    };
+    let time = case_when(
+        state.is_over().into_sql::<Bool>(),
+        clock_timestamp().nullable(),
+    );
+    // A saga that unwinds cannot succeed any more.
+    let from: &[SagaState] = match state {
+        SagaState::Succeeded => &[SagaState::Running],
+        _ => &[SagaState::Running, SagaState::Unwinding],
+    };
     let update = diesel::update(dsl::saga)
         .filter(dsl::id.eq(fence.saga_id))
         .filter(dsl::executor_id.eq(fence.executor_id))
         .filter(dsl::generation.eq(fence.generation))
+        .filter(dsl::time_finished.is_null())
+        .filter(dsl::state.eq_any(from))
         .set((
-            dsl::state.eq(progress.state),
-            dsl::output.eq(progress.output),
-            dsl::error.eq(progress.error),
+            dsl::state.eq(state),
+            dsl::output.eq(output),
+            dsl::error.eq(error),
             dsl::time_finished.eq(time),
+            dsl::last_attempts.eq(attempts),
+            dsl::last_duration_us.eq(duration_us),
         ));
-    let guard = Guard::affected(1, "saga.progress");
+    let guard = Guard::new("guard_saga_progress")
+        .id(fence.saga_id)
+        .id(fence.executor_id)
+        .number(fence.generation);
     Step::guarded("saga.progress", update, guard).locking()
 }
+
+/// What a saga gave.
+#[derive(Clone, Debug, QueryableByName)]
+pub struct Given {
+    /// Its output, if it succeeded.
+    #[diesel(sql_type = Nullable<Json>)]
+    pub output: Option<Value>,
+}
+
+/// What a saga gave, as the primary has it.
+pub fn output(id: Uuid) -> Step<Vec<Given>> {
+    let select = diesel::sql_query("SELECT output FROM saga WHERE id = $1").bind::<SqlUuid, _>(id);
+    Step::rows("saga.output", select)
+}
+
+/// How many characters of a definition's hash are compared: rows of earlier versions hold more.
+pub const DEFINITION_HASH_CHARACTERS: usize = 16;
 
 /// A saga that was taken over.
 #[derive(Clone, Debug, QueryableByName)]
@@ -148,6 +185,12 @@ pub struct Adopted {
     /// The definition's name.
     #[diesel(sql_type = Text)]
     pub name: String,
+    /// The definition's hash.
+    #[diesel(sql_type = Text)]
+    pub definition_hash: String,
+    /// The project that it works in or on.
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    pub project_id: Option<Uuid>,
     /// The parameters.
     #[diesel(sql_type = Json)]
     pub params: Value,
@@ -159,40 +202,92 @@ pub struct Adopted {
     pub request_id: String,
 }
 
-/// Takes over at most `limit` unfinished sagas that nobody runs: their owner is not alive, or it is
-/// this executor, they are not among those that it is `running`, and they were asked for before
-/// `settled`, as when the reply to an insert was lost together with the lease. Only definitions of
+/// Takes over at most `limit` unfinished sagas whose owner was declared dead. Only definitions of
 /// `definitions` (`name:hash`) are taken.
+///
+/// That a lease has run out is not enough: its owner may wake and renew it until somebody ends it, and must
+/// not go on living without its sagas.
 ///
 /// SKIP LOCKED leaves out a saga whose old owner still has a batch under way; the caller comes again.
 /// The update asks once more whether the saga has ended, for it may have while this waited.
-pub fn adopt(
+pub fn adopt_orphans(
+    executor_id: Uuid,
+    definitions: Vec<String>,
+    limit: i64,
+) -> Step<Vec<Adopted>> {
+    let update = diesel::sql_query(adoption(
+        "s.executor_id <> $1 AND NOT EXISTS (SELECT 1 FROM executor e WHERE e.id = s.executor_id \
+         AND e.time_ended IS NULL)",
+    ))
+    .bind::<SqlUuid, _>(executor_id)
+    .bind::<Array<Text>, _>(definitions)
+    .bind::<BigInt, _>(limit);
+    Step::rows("saga.adopt", update)
+}
+
+/// Takes over at most `limit` sagas that are this executor's own already and not among those that it is
+/// `running`, and that were asked for before `settled`: the reply to their insert was lost, or the reply
+/// to the batch that adopted them.
+pub fn adopt_forgotten(
     executor_id: Uuid,
     running: Vec<Uuid>,
     settled: DateTime<Utc>,
     definitions: Vec<String>,
     limit: i64,
 ) -> Step<Vec<Adopted>> {
-    let update = diesel::sql_query(
-        "UPDATE saga SET executor_id = $1, generation = generation + 1 \
-         WHERE id IN (\
-         SELECT s.id FROM saga s WHERE s.time_finished IS NULL \
-         AND s.name || ':' || s.definition_hash = ANY($2) \
-         AND ((s.executor_id = $1 AND s.id <> ALL($4) AND s.time_created < $5) \
-         OR NOT EXISTS (SELECT 1 FROM executor e WHERE e.id = s.executor_id \
-         AND e.time_ended IS NULL AND e.time_lease_expires > clock_timestamp())) \
-         AND EXISTS (SELECT 1 FROM executor e WHERE e.id = $1 \
-         AND e.time_ended IS NULL AND e.time_lease_expires > clock_timestamp()) \
-         ORDER BY s.executor_id, s.id LIMIT $3 FOR UPDATE SKIP LOCKED) \
-         AND time_finished IS NULL \
-         RETURNING id, name, params, generation, request_id",
-    )
+    let update = diesel::sql_query(adoption(
+        "s.executor_id = $1 AND s.time_created < $5 \
+         AND NOT EXISTS (SELECT 1 FROM unnest($4) AS r (id) WHERE r.id = s.id)",
+    ))
     .bind::<SqlUuid, _>(executor_id)
     .bind::<Array<Text>, _>(definitions)
     .bind::<BigInt, _>(limit)
     .bind::<Array<SqlUuid>, _>(running)
     .bind::<Timestamptz, _>(settled);
     Step::rows("saga.adopt", update)
+}
+
+fn adoption(nobody_runs_it: &str) -> String {
+    format!(
+        "UPDATE saga SET executor_id = $1, generation = generation + 1 \
+         WHERE id IN (\
+         SELECT s.id FROM saga s WHERE s.time_finished IS NULL \
+         AND s.name || ':' || left(s.definition_hash, {DEFINITION_HASH_CHARACTERS}) = ANY($2) \
+         AND {nobody_runs_it} \
+         AND EXISTS (SELECT 1 FROM executor e WHERE e.id = $1 \
+         AND e.time_ended IS NULL AND e.time_lease_expires > clock_timestamp()) \
+         ORDER BY s.executor_id, s.id LIMIT $3 FOR UPDATE SKIP LOCKED) \
+         AND time_finished IS NULL \
+         RETURNING id, name, definition_hash, project_id, params, generation, request_id"
+    )
+}
+
+/// A saga that goes on because a person said so.
+#[derive(Clone, Debug, QueryableByName)]
+pub struct Retried {
+    /// The id.
+    #[diesel(sql_type = SqlUuid)]
+    pub id: Uuid,
+    /// How it stands now.
+    #[diesel(sql_type = Text)]
+    pub state: SagaState,
+}
+
+/// Takes an unfinished or stuck saga from whoever holds it, so that the next executor that looks adopts it;
+/// gives nothing when there is none or it is over.
+///
+/// The generation rises at once: a live executor that still works on it can write nothing any more. No
+/// executor has the id 0, so nobody is asked whether it is alive.
+pub fn retry(id: Uuid) -> Step<Vec<Retried>> {
+    let update = diesel::sql_query(
+        "UPDATE saga SET generation = generation + 1, executor_id = $2, time_finished = NULL, \
+         state = CASE WHEN EXISTS (SELECT 1 FROM saga_event e WHERE e.saga_id = $1 AND e.kind = 'failed') \
+         THEN 'unwinding' ELSE 'running' END \
+         WHERE id = $1 AND state IN ('running', 'unwinding', 'stuck') RETURNING id, state",
+    )
+    .bind::<SqlUuid, _>(id)
+    .bind::<SqlUuid, _>(Uuid::nil());
+    Step::rows("saga.retry", update).locking()
 }
 
 /// Removes sagas that succeeded or failed longer than `age` ago, each with its log, at most

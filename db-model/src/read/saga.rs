@@ -1,6 +1,10 @@
 //! Reading sagas and their logs.
 
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
 use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Double, Text, Timestamptz, Uuid as SqlUuid};
 use uuid::Uuid;
 
 use super::page::{PageRequest, paged};
@@ -32,14 +36,14 @@ pub async fn view(pool: &ReadPool, id: Uuid) -> Result<Option<Saga>, ReadError> 
     Ok(rows!(pool, "saga.view", query)?.pop())
 }
 
-/// The log of a saga, in the order of its nodes and of recording.
+/// The log of a saga, in the order of its sequence.
 ///
 /// # Errors
 /// [`ReadError`], when the database gives no answer.
 pub async fn events(pool: &ReadPool, id: Uuid) -> Result<Vec<SagaEvent>, ReadError> {
     let query = saga_event::table
         .filter(saga_event::saga_id.eq(id))
-        .order((saga_event::node_id, saga_event::time_recorded))
+        .order(saga_event::sequence)
         .select(SagaEvent::as_select());
     rows!(pool, "saga_event.list", query)
 }
@@ -65,4 +69,63 @@ pub async fn list(
     }
     let query = paged!(query, page, saga.resource_name, time_created, id);
     rows!(pool, "saga.list", query)
+}
+
+/// A saga of which nothing was recorded for longer than its kind allows.
+#[derive(Clone, Debug, QueryableByName)]
+pub struct Stalled {
+    /// The id.
+    #[diesel(sql_type = SqlUuid)]
+    pub id: Uuid,
+    /// The definition's name.
+    #[diesel(sql_type = Text)]
+    pub name: String,
+    /// The process that runs it.
+    #[diesel(sql_type = SqlUuid)]
+    pub executor_id: Uuid,
+    /// When something was recorded of it last.
+    #[diesel(sql_type = Timestamptz)]
+    pub time_recorded: DateTime<Utc>,
+}
+
+/// The unfinished sagas of which nothing was recorded for longer than `patience` says for their name.
+///
+/// # Errors
+/// [`ReadError`], when the database gives no answer.
+pub async fn stalled(
+    pool: &ReadPool,
+    patience: &[(&'static str, Duration)],
+) -> Result<Vec<Stalled>, ReadError> {
+    let (names, seconds): (Vec<_>, Vec<_>) = patience
+        .iter()
+        .map(|(name, patience)| (*name, patience.as_secs_f64()))
+        .unzip();
+    let query = diesel::sql_query(
+        "SELECT s.id, s.name, s.executor_id, l.time_recorded FROM saga s \
+         JOIN unnest($1, $2) AS p (name, seconds) ON p.name = s.name \
+         CROSS JOIN LATERAL (SELECT greatest(s.time_created, max(e.time_recorded)) AS time_recorded \
+         FROM saga_event e WHERE e.saga_id = s.id) AS l \
+         WHERE s.time_finished IS NULL \
+         AND l.time_recorded < clock_timestamp() - make_interval(secs => p.seconds) \
+         ORDER BY l.time_recorded, s.id",
+    )
+    .bind::<Array<Text>, _>(names)
+    .bind::<Array<Double>, _>(seconds);
+    rows!(pool, "saga.stalled", query)
+}
+
+#[derive(Debug, QueryableByName)]
+struct Count {
+    #[diesel(sql_type = BigInt)]
+    count: i64,
+}
+
+/// How many sagas wait for a person.
+///
+/// # Errors
+/// [`ReadError`], when the database gives no answer.
+pub async fn count_stuck(pool: &ReadPool) -> Result<i64, ReadError> {
+    let query = diesel::sql_query("SELECT count(*) AS count FROM saga WHERE state = 'stuck'");
+    let rows: Vec<Count> = rows!(pool, "saga.count_stuck", query)?;
+    Ok(rows.first().map_or(0, |row| row.count))
 }

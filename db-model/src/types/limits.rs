@@ -98,8 +98,30 @@ pub const BLOCKERS_NAMED_MAX: i64 = 20;
 
 /// Sagas that one process runs at once, those it took over not counted.
 pub const SAGAS_RUNNING_MAX: usize = 1_024;
+/// Of these the sagas of one project, so that a busy one leaves room for the others.
+pub const SAGAS_RUNNING_PER_PROJECT_MAX: usize = 512;
 /// Sagas taken over from dead processes that one process runs at once.
 pub const SAGAS_RECOVERING_MAX: usize = 32;
+/// Sagas that one look takes over.
+pub const SAGAS_ADOPTED_PER_PAGE_MAX: usize = 500;
+/// Sagas that one process has taken over and that have not ended: more are left to others until then.
+pub const SAGAS_ADOPTED_MAX: usize = 1_000;
+/// How long nothing may be recorded of a saga before it counts as stalled, unless its definition says.
+pub const SAGA_STALLED_AFTER: Duration = Duration::from_secs(5 * 60);
+/// How often a process looks for sagas that do not get on.
+pub const WATCHDOG_INTERVAL: Duration = Duration::from_secs(5);
+/// How long the function of a pure node may take, unless its definition says.
+pub const NODE_COMPUTE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one call of an external node may take, unless its definition says.
+pub const NODE_CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often an external node is tried, unless its definition says: for about five minutes.
+pub const NODE_ATTEMPTS_MAX: u32 = 40;
+/// How often an undo is tried before it waits for a person, unless its definition says.
+pub const UNDO_ATTEMPTS_MAX: u32 = 8;
+/// The longest pause before the second try of a node or undo; each further one is twice as long.
+pub const NODE_RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause between two tries of a node or undo.
+pub const NODE_RETRY_PAUSE_MAX: Duration = Duration::from_secs(15);
 /// How often a process renews its lease.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a process counts as alive after its last heartbeat.
@@ -220,6 +242,8 @@ pub const EMBEDDED_CONNECTIONS_MAX: u32 = 200;
 pub const WRITE_POOL_SIZE_DEFAULT: u32 = 16;
 /// Connections of the read pool, unless told.
 pub const READ_POOL_SIZE_DEFAULT: u32 = 16;
+/// Connections for sagas that were taken over; never more than the write pool has.
+pub const RECOVERY_POOL_SIZE_MAX: u32 = 16;
 /// Connections of one pool at most.
 pub const POOL_SIZE_MAX: u32 = 1_000;
 /// How long requests may go on in a process that has lost its lease and may write nothing any more.

@@ -6,4 +6,6 @@ pub mod state;
 pub mod time;
 
 pub use name::{Name, NameError, NameOrId};
-pub use state::{EventKind, InstanceAction, InstanceState, ProjectState, ResourceKind, SagaState};
+pub use state::{
+    EventKind, InstanceAction, InstanceState, ProjectState, ResourceKind, SagaEventKind, SagaState,
+};

@@ -147,6 +147,44 @@ text_enum! {
     }
 }
 
+impl SagaState {
+    /// Whether it has ended for now. Only a person makes one that is stuck go on.
+    pub const fn is_over(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Stuck)
+    }
+}
+
+text_enum! {
+    /// What happened to a node of a saga.
+    SagaEventKind {
+        /// Its action may have an effect from now on.
+        Started = "started",
+        /// Its action is done.
+        Succeeded = "succeeded",
+        /// Its action is given up.
+        Failed = "failed",
+        /// Its effect may be gone from now on.
+        UndoStarted = "undo_started",
+        /// Its effect is undone.
+        UndoFinished = "undo_finished",
+        /// Its undo is given up: a person has to look.
+        UndoFailed = "undo_failed",
+    }
+}
+
+impl SagaEventKind {
+    /// Which part of the node's life it decides. Of each part the log takes one event: a node succeeds or
+    /// fails, never both.
+    pub const fn phase(self) -> i16 {
+        match self {
+            Self::Started => 1,
+            Self::Succeeded | Self::Failed => 2,
+            Self::UndoStarted => 3,
+            Self::UndoFinished | Self::UndoFailed => 4,
+        }
+    }
+}
+
 text_enum! {
     /// The kinds of resources that an operation works on.
     ResourceKind {

@@ -1,10 +1,13 @@
 //! Operations: sagas as callers see them. The one file that maps the one to the other.
 
-use std::collections::BTreeMap;
+mod node;
 
+use chrono::{DateTime, Utc};
 use db_model::model::{Saga, SagaEvent};
+use db_model::types::limits::SAGA_STALLED_AFTER;
 use db_model::types::{self, SagaState};
 use sagas::Failure;
+use sagas::definition::Definition;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -12,6 +15,9 @@ use uuid::Uuid;
 
 use super::problem::{ErrorCode, Problem};
 use super::value::Timestamp;
+use node::Shape;
+
+pub use node::{Node, NodeKind, NodeState};
 
 /// How an operation stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -145,55 +151,6 @@ impl From<Saga> for Operation {
     }
 }
 
-/// How a node of an operation stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum NodeState {
-    /// Has not begun.
-    Pending,
-    /// At work.
-    Running,
-    /// Done.
-    Succeeded,
-    /// Did nothing, for `error`.
-    Failed,
-    /// What it did is being undone.
-    Undoing,
-    /// What it did is undone.
-    Undone,
-    /// What it did could not be undone, for `error`.
-    UndoFailed,
-}
-
-/// A step of an operation.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct Node {
-    /// The name.
-    pub name: String,
-    /// How it stands.
-    pub state: NodeState,
-    /// Why it failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    pub error: Option<Problem>,
-    /// When it began.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    pub time_started: Option<Timestamp>,
-    /// When it was done or failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    pub time_finished: Option<Timestamp>,
-    /// When its undo began.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    pub time_undo_started: Option<Timestamp>,
-    /// When its undo was done or failed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    pub time_undo_finished: Option<Timestamp>,
-}
-
 /// An operation with its steps.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(examples(json!({
@@ -201,38 +158,63 @@ pub struct Node {
     "project_id": "0199c0de-0000-7000-8000-000000000001",
     "resource": {"kind": "instance", "id": "0199c0de-0000-7000-8000-000000000002", "name": "front-1"},
     "time_created": "2026-01-31T12:00:00.000000Z", "time_finished": "2026-01-31T12:00:00.020000Z",
+    "stalled": false,
     "nodes": [{
-        "name": "charge_and_insert", "state": "succeeded",
+        "name": "insert", "kind": "db", "state": "succeeded", "attempts": 1, "duration_us": 3210,
         "time_started": "2026-01-31T12:00:00.001000Z", "time_finished": "2026-01-31T12:00:00.009000Z",
+    }, {
+        "name": "stop", "kind": "db", "state": "succeeded", "attempts": 1, "duration_us": 2950,
+        "time_started": "2026-01-31T12:00:00.010000Z", "time_finished": "2026-01-31T12:00:00.020000Z",
     }],
+    "edges": [{"from": "insert", "to": "stop"}],
 })))]
 pub struct OperationView {
     /// The operation.
     #[serde(flatten)]
     pub operation: Operation,
+    /// Whether nothing was recorded of it for longer than its kind allows.
+    pub stalled: bool,
     /// Its steps, in their order.
     pub nodes: Vec<Node>,
+    /// Which step runs behind which. What no chain of these connects runs side by side.
+    pub edges: Vec<Edge>,
+}
+
+/// That a step runs behind another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Edge {
+    /// The name of the one in front.
+    pub from: String,
+    /// The name of the one behind it.
+    pub to: String,
 }
 
 impl OperationView {
-    /// A saga with its log and the names of its nodes by their index in the log; those are `None`
-    /// for a saga that this program does not know.
-    pub fn new(saga: Saga, events: Vec<SagaEvent>, names: Option<Vec<(i64, String)>>) -> Self {
-        let mut log: BTreeMap<i64, Vec<SagaEvent>> = BTreeMap::new();
-        for event in events {
-            log.entry(event.node_id).or_default().push(event);
-        }
-        let names = names.unwrap_or_else(|| {
-            log.keys()
-                .map(|index| (*index, format!("node-{index}")))
-                .collect()
+    /// A saga with its log at a time. The definition is `None` for a saga that this program does not know.
+    pub fn new(
+        saga: Saga,
+        events: &[SagaEvent],
+        definition: Option<&Definition>,
+        now: DateTime<Utc>,
+    ) -> Self {
+        let shape = Shape::of(definition, events);
+        let nodes = node::nodes(&saga, events, &shape);
+        let edges = shape.edges.iter().map(|(from, to)| Edge {
+            from: shape.nodes[*from].0.clone(),
+            to: shape.nodes[*to].0.clone(),
         });
-        let node =
-            |(index, name)| node(&saga, name, log.get(&index).map_or(&[][..], Vec::as_slice));
-        let nodes = names.into_iter().map(node).collect();
+        let last = events.iter().map(|event| event.time_recorded).max();
+        let last = last.map_or(saga.time_created, |last| last.max(saga.time_created));
+        let patience = definition.map_or(SAGA_STALLED_AFTER, |definition| definition.stalled_after);
+        let stalled = saga.time_finished.is_none()
+            && (now - last)
+                .to_std()
+                .is_ok_and(|silence| silence > patience);
         Self {
-            operation: saga.into(),
+            stalled,
+            edges: edges.collect(),
             nodes,
+            operation: saga.into(),
         }
     }
 }
@@ -308,58 +290,6 @@ fn of_operation(problem: Problem, saga: &Saga) -> Problem {
         operation_id: Some(saga.id),
         ..problem
     }
-}
-
-fn node(saga: &Saga, name: String, events: &[SagaEvent]) -> Node {
-    let event = |kind: &str| events.iter().find(|event| event.kind == kind);
-    let time = |kinds: [&str; 2]| {
-        kinds
-            .into_iter()
-            .find_map(event)
-            .map(|event| Timestamp(event.time_recorded))
-    };
-    let states = [
-        ("undo_failed", NodeState::UndoFailed),
-        ("undo_finished", NodeState::Undone),
-        ("undo_started", NodeState::Undoing),
-        ("failed", NodeState::Failed),
-        ("succeeded", NodeState::Succeeded),
-        ("started", NodeState::Running),
-    ];
-    // The last thing that happened to a node decides.
-    let last = states
-        .into_iter()
-        .find_map(|(kind, state)| Some((event(kind)?, state)));
-    let error = match last {
-        Some((event, NodeState::Failed | NodeState::UndoFailed)) => {
-            Some(node_problem(saga, &name, event))
-        }
-        _ => None,
-    };
-    Node {
-        name,
-        state: last.map_or(NodeState::Pending, |(_, state)| state),
-        error,
-        time_started: time(["started", "started"]),
-        time_finished: time(["succeeded", "failed"]),
-        time_undo_started: time(["undo_started", "undo_started"]),
-        time_undo_finished: time(["undo_finished", "undo_failed"]),
-    }
-}
-
-/// Why a node failed: by its event, or else by the saga's failure, when that is the node's.
-fn node_problem(saga: &Saga, name: &str, event: &SagaEvent) -> Problem {
-    let of_saga = || {
-        saga.error
-            .as_ref()
-            .and_then(failure)
-            .filter(|failure| failure.node == name)
-    };
-    let problem = match event.data.as_ref().and_then(failure).or_else(of_saga) {
-        Some(failure) => Problem::of_failure(&failure),
-        None => Problem::new(ErrorCode::Internal, UNREADABLE),
-    };
-    of_operation(problem, saga)
 }
 
 #[cfg(test)]

@@ -301,6 +301,13 @@ impl Problem {
                 constraint,
                 ..
             } => Self::unexpected(sqlstate.as_deref(), constraint.as_deref()),
+            Cause::Call { class, message } => {
+                let node = &failure.node;
+                Self::new(
+                    ErrorCode::Internal,
+                    format!("node {node}: {class}: {message}"),
+                )
+            }
         }
     }
 

@@ -140,6 +140,12 @@ impl From<SubmitError> for ApiError {
                 let detail = format!("{limit} operations run here already, which is the limit");
                 Self::unavailable(detail, cause)
             }
+            SubmitError::ProjectBusy { limit } => {
+                let detail = format!(
+                    "{limit} operations of this project run here already, which is the limit"
+                );
+                Self::unavailable(detail, cause)
+            }
             SubmitError::Draining | SubmitError::Lost => {
                 Self::unavailable("this process is shutting down", cause)
             }
@@ -188,6 +194,8 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use db_model::batch::flight::ServerError;
     use db_model::batch::{Busy, StepName};
@@ -226,14 +234,17 @@ mod tests {
         assert_eq!(status(SubmitError::Busy { limit: 1 }), 503);
         assert_eq!(status(SubmitError::Draining), 503);
         assert_eq!(status(SubmitError::Lost), 503);
-        assert_eq!(status(SubmitError::Unavailable(away())), 503);
+        assert_eq!(status(SubmitError::Unavailable(Arc::new(away()))), 503);
         assert_eq!(status(away()), 503);
         assert_eq!(status(BatchError::Ambiguous("lost".into())), 503);
     }
 
     #[test]
     fn a_defect_is_500_and_a_refusal_is_not() {
-        assert_eq!(status(SubmitError::Unexpected("bug".into())), 500);
+        assert_eq!(
+            status(SubmitError::Unexpected(Arc::new(std::fmt::Error))),
+            500
+        );
         assert_eq!(
             status(BatchError::Unexpected {
                 step: STEP,
@@ -266,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_chain_says_nothing_twice() {
-        let error = SubmitError::Unavailable(away());
+        let error = SubmitError::Unavailable(Arc::new(away()));
         assert_eq!(
             chain(&error),
             "the database is busy or away: the batch was not sent: away"

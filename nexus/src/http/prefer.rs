@@ -66,6 +66,11 @@ impl Prefer {
         }
     }
 
+    /// Whether the caller wants to be told where to look rather than to wait for the end.
+    pub fn is_async(self) -> bool {
+        self.respond_async || self.wait().is_zero()
+    }
+
     /// What was honoured, for `Preference-Applied`.
     pub fn applied(self) -> Option<HeaderValue> {
         let wait = self.wait.map(|_| format!("wait={}", self.wait().as_secs()));

@@ -52,12 +52,29 @@ pub async fn run<S: Saga>(
 ) -> Result<Response, ApiError> {
     // The edge runs every change in a task of its own: nothing drops this submit half-way.
     let request_id = caller.request_id.as_str();
-    let mut submitted = app.executor().submit::<S>(params, request_id).await?;
-    let id = submitted.id();
-    Span::current().record("operation_id", tracing::field::display(id));
+    // A 202 says that the operation is durable: who asks for one gets it first. For who waits, it
+    // becomes so with the first thing that it does, and a refusal leaves nothing behind.
+    let mut submitted = if caller.prefer.is_async() {
+        app.executor().submit::<S>(params, request_id).await?
+    } else {
+        app.executor().begin::<S>(params, request_id).await?
+    };
     let outcome = wait(app, caller, &mut submitted).await;
+    let id = submitted.id();
+    if submitted.is_born() {
+        Span::current().record("operation_id", tracing::field::display(id));
+    }
     let mut response = match outcome {
-        None => accepted(app, id).await?,
+        None if submitted.is_born() => accepted(app, id).await?,
+        None => {
+            submitted.give_up();
+            return Err(ApiError::unavailable(NOT_TAKEN, "the wait is over"));
+        }
+        Some(Outcome::NotTaken(error)) => return Err(error.into()),
+        Some(Outcome::Refused(failure)) => {
+            let error = ApiError::from(Problem::of_failure(&failure));
+            return Err(error.because(failure.to_string()).logged());
+        }
         Some(Outcome::Succeeded(output)) => answer(output),
         Some(Outcome::Failed(failure)) => {
             let error = ApiError::from(Problem::of_failure(&failure)).of_operation(id);
@@ -77,6 +94,9 @@ pub async fn run<S: Saga>(
     }
     Ok(response)
 }
+
+const NOT_TAKEN: &str = "the database did not take the operation in time; it may still: look before you \
+                         try again";
 
 /// The outcome, unless the caller's patience ends before it, or the process is about to.
 async fn wait<S: Saga>(

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use db_model::model::SagaEvent;
 use db_model::query::saga::Progress;
-use db_model::types::SagaState;
 use newtype_uuid::GenericUuid;
 use serde_json::Value;
 use steno::{SagaId, SagaResult, SagaResultErr, UndoActionError};
 
-use super::run::Run;
+use super::history;
+use super::run::{Birth, Run};
 use super::store::Store;
-use super::{dag, log};
 use crate::failure::Failure;
+use crate::submit::SubmitError;
 
 /// How a saga ended for this process.
 #[derive(Clone, Debug)]
@@ -21,10 +21,14 @@ pub enum Ended {
     Succeeded(Value),
     /// A node failed, and everything is undone.
     Failed(Failure),
-    /// An undo was refused.
+    /// A node failed before anything was written: there never was such a saga.
+    Refused(Failure),
+    /// An undo was given up.
     Stuck(Failure),
     /// Another process has it.
     Lost,
+    /// The database did not take it in time, and this process tries no more.
+    Never(SubmitError),
 }
 
 impl Ended {
@@ -33,8 +37,10 @@ impl Ended {
         match self {
             Self::Succeeded(_) => "succeeded",
             Self::Failed(_) => "failed",
+            Self::Refused(_) => "refused",
             Self::Stuck(_) => "stuck",
             Self::Lost => "lost",
+            Self::Never(_) => "not_taken",
         }
     }
 }
@@ -43,14 +49,18 @@ impl Ended {
 pub async fn drive(run: Arc<Run>, events: Vec<SagaEvent>) -> Ended {
     let result = tokio::select! {
         biased;
-        // First: once the saga is lost, steno's own future panics.
-        () = run.lost() => return Ended::Lost,
+        // First: once the saga is stopped, steno's own future panics.
+        () = run.stopped() => return stopped(&run),
         result = execute(&run, &events) => result,
     };
     let (ended, progress) = match result {
         Ok(SagaResult { kind: Ok(_), .. }) => {
             let output = run.output();
-            let progress = ending(SagaState::Succeeded, Some(output.clone()), None);
+            let progress = Progress::Succeeded {
+                output: output.clone(),
+                attempts: None,
+                duration_us: None,
+            };
             (Ended::Succeeded(output), progress)
         }
         Ok(SagaResult {
@@ -63,17 +73,15 @@ pub async fn drive(run: Arc<Run>, events: Vec<SagaEvent>) -> Ended {
                 tracing::error!(
                     saga_id = %run.fence.saga_id, saga = run.definition.name,
                     node = node.as_ref(), error = %source_error, %failure,
-                    "an undo was refused: the saga is stuck and waits for a person"
+                    "an undo was given up: the saga is stuck and waits for a person"
                 );
-                (
-                    Ended::Stuck(failure.clone()),
-                    ending(SagaState::Stuck, None, Some(&failure)),
-                )
+                let progress = Progress::Stuck(json(&failure));
+                (Ended::Stuck(failure), progress)
+            } else if run.is_unborn() {
+                return Ended::Refused(failure);
             } else {
-                (
-                    Ended::Failed(failure.clone()),
-                    ending(SagaState::Failed, None, Some(&failure)),
-                )
+                let progress = Progress::Failed(json(&failure));
+                (Ended::Failed(failure), progress)
             }
         }
         Err(message) => {
@@ -82,28 +90,39 @@ pub async fn drive(run: Arc<Run>, events: Vec<SagaEvent>) -> Ended {
                 "the saga cannot be run: it is stuck and waits for a person"
             );
             let failure = Failure::unexpected("", message);
-            (
-                Ended::Stuck(failure.clone()),
-                ending(SagaState::Stuck, None, Some(&failure)),
-            )
+            let progress = Progress::Stuck(json(&failure));
+            (Ended::Stuck(failure), progress)
         }
     };
     match run.finish(progress).await {
         Ok(()) => ended,
-        Err(_) => Ended::Lost,
+        Err(_) => stopped(&run),
+    }
+}
+
+fn stopped(run: &Run) -> Ended {
+    match &*run.birth.borrow() {
+        Birth::Never(error) => Ended::Never(error.clone()),
+        Birth::Born | Birth::Unborn(_) => Ended::Lost,
     }
 }
 
 /// Lets steno run the saga to its end.
 async fn execute(run: &Arc<Run>, events: &[SagaEvent]) -> Result<SagaResult, String> {
     let saga_id = SagaId::from_untyped_uuid(run.fence.saga_id);
-    let (dag, actions, start) = dag::build(&run.definition)?;
-    let events = log::from_rows(saga_id, events, start)?;
+    let plan = run.definition.plan()?;
+    let events = history::from_rows(saga_id, events, &run.definition, &plan)?;
     // steno logs graphs and parameters at info; what is worth saying is said here.
     let logger = slog::Logger::root(slog::Discard, slog::o!());
     let client = steno::sec(logger, Arc::new(Store(Arc::clone(run))));
     let result = match client
-        .saga_resume(saga_id, Arc::clone(run), dag, actions, events)
+        .saga_resume(
+            saga_id,
+            Arc::clone(run),
+            plan.dag.clone(),
+            Arc::clone(&plan.actions),
+            events,
+        )
         .await
     {
         Ok(result) => result,
@@ -121,14 +140,8 @@ async fn execute(run: &Arc<Run>, events: &[SagaEvent]) -> Result<SagaResult, Str
     Ok(result)
 }
 
-fn ending(state: SagaState, output: Option<Value>, failure: Option<&Failure>) -> Progress {
-    let error = failure.and_then(|failure| serde_json::to_value(failure).ok());
-    Progress {
-        state,
-        output,
-        error,
-        is_over: true,
-    }
+fn json(failure: &Failure) -> Option<Value> {
+    serde_json::to_value(failure).ok()
 }
 
 /// The failure that the node recorded, also when it did so before a crash.

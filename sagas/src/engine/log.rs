@@ -1,89 +1,129 @@
-//! The log of one saga: what is durable, what waits to ride along, and how steno's events read.
+//! The log of one saga: what is durable, and what waits to ride along.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 
 use db_model::model::SagaEvent;
 use db_model::query::saga_event::NewEvent;
-use db_model::types::time;
+use db_model::types::SagaEventKind;
 use serde_json::Value;
-use steno::{ActionError, SagaId, SagaNodeEvent, SagaNodeEventType, UndoActionError};
 
 use crate::failure::Failure;
 
-pub const STARTED: &str = "started";
-pub const SUCCEEDED: &str = "succeeded";
-pub const FAILED: &str = "failed";
-pub const UNDO_FINISHED: &str = "undo_finished";
-pub const UNDO_FAILED: &str = "undo_failed";
+/// An event that has no place in the log yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Draft {
+    pub node_id: i64,
+    pub kind: SagaEventKind,
+    pub attempts: u32,
+    pub duration_us: Option<i64>,
+    pub data: Option<Value>,
+}
 
 /// What this process knows of a saga's log.
 #[derive(Debug, Default)]
 pub struct Log {
-    durable: BTreeSet<(i64, String)>,
-    pending: Vec<NewEvent>,
-    /// Whether a node has failed: from then on every event is durable before the next thing happens.
-    pub unwinding: bool,
+    /// What is recorded: of each node and phase the kind.
+    durable: BTreeMap<(i64, i16), SagaEventKind>,
+    /// Numbers of the log that are recorded, or sent and not yet decided.
+    taken: BTreeSet<i64>,
+    pending: Vec<Draft>,
+    unwinding: bool,
 }
 
 impl Log {
     /// A log as it was loaded.
     pub fn recovered(events: &[SagaEvent]) -> Self {
-        let durable = events
-            .iter()
-            .map(|event| (event.node_id, event.kind.clone()))
-            .collect();
-        let unwinding = events.iter().any(|event| event.kind == FAILED);
-        Self {
-            durable,
-            pending: Vec::new(),
-            unwinding,
-        }
+        let mut log = Self::default();
+        log.found(events);
+        log
     }
 
-    /// Whether an event needs no writing any more.
-    pub fn has(&self, node_id: i64, kind: &str) -> bool {
-        self.durable.contains(&(node_id, kind.to_owned()))
+    /// Whether an event is durable.
+    pub fn has(&self, node_id: i64, kind: SagaEventKind) -> bool {
+        self.durable.get(&(node_id, kind.phase())) == Some(&kind)
+    }
+
+    /// Whether a node has failed.
+    pub fn is_unwinding(&self) -> bool {
+        self.unwinding
     }
 
     /// Lets an event ride along with the next one that must be durable.
-    pub fn ride(&mut self, event: NewEvent) {
-        self.pending.push(event);
+    pub fn ride(&mut self, draft: Draft) {
+        let key = (draft.node_id, draft.kind.phase());
+        let pending = |other: &Draft| (other.node_id, other.kind.phase()) == key;
+        if !self.durable.contains_key(&key) && !self.pending.iter().any(pending) {
+            self.pending.push(draft);
+        }
     }
 
-    /// What rides along. It stays here until it is known to be durable.
-    pub fn pending(&self) -> Vec<NewEvent> {
-        self.pending.clone()
+    /// The events of a batch: what rides along, then the batch's own. Each gets the lowest number that is
+    /// free, so that the log has no gap once everything that was begun is decided. What rides along stays
+    /// here until it is known to be durable.
+    pub fn reserve(&mut self, own: Option<Draft>) -> Vec<NewEvent> {
+        let mut next = 1;
+        let drafts: Vec<Draft> = self.pending.iter().cloned().chain(own).collect();
+        drafts
+            .into_iter()
+            .map(|draft| {
+                while !self.taken.insert(next) {
+                    next += 1;
+                }
+                NewEvent {
+                    node_id: draft.node_id,
+                    kind: draft.kind,
+                    sequence: next,
+                    attempts: i32::try_from(draft.attempts).unwrap_or(i32::MAX),
+                    duration_us: draft.duration_us,
+                    data: draft.data,
+                }
+            })
+            .collect()
     }
 
-    /// Notes that events are durable.
+    /// Notes that the events of a batch are durable.
     pub fn written(&mut self, events: &[NewEvent]) {
-        self.durable.extend(
-            events
-                .iter()
-                .map(|event| (event.node_id, event.kind.to_owned())),
-        );
-        self.pending.retain(|pending| !events.contains(pending));
+        for event in events {
+            self.note(event.node_id, event.kind);
+        }
+        self.forget_pending();
     }
 
-    /// Notes what the database holds of a node, after it refused an event as recorded before.
+    /// Gives the numbers of a batch back that did not commit.
+    pub fn release(&mut self, events: &[NewEvent]) {
+        for event in events {
+            self.taken.remove(&event.sequence);
+        }
+    }
+
+    /// Notes what the database holds.
     pub fn found(&mut self, events: &[SagaEvent]) {
-        self.durable.extend(
-            events
-                .iter()
-                .map(|event| (event.node_id, event.kind.clone())),
-        );
+        for event in events {
+            self.taken.insert(event.sequence);
+            if event.is_current() {
+                self.note(event.node_id, event.kind);
+            }
+        }
+        self.forget_pending();
+    }
+
+    fn note(&mut self, node_id: i64, kind: SagaEventKind) {
+        self.durable.insert((node_id, kind.phase()), kind);
+        self.unwinding |= kind == SagaEventKind::Failed;
+    }
+
+    fn forget_pending(&mut self) {
         let durable = &self.durable;
         self.pending
-            .retain(|event| !durable.contains(&(event.node_id, event.kind.to_owned())));
+            .retain(|draft| !durable.contains_key(&(draft.node_id, draft.kind.phase())));
     }
 }
 
-/// An event, if it is there.
-pub fn find<'a>(events: &'a [SagaEvent], node_id: i64, kind: &str) -> Option<&'a SagaEvent> {
+/// An event that says how its node stands, if it is there.
+pub fn find(events: &[SagaEvent], node_id: i64, kind: SagaEventKind) -> Option<&SagaEvent> {
     events
         .iter()
-        .find(|event| event.node_id == node_id && event.kind == kind)
+        .find(|event| event.node_id == node_id && event.kind == kind && event.is_current())
 }
 
 /// What becomes of a node's action: its output, or why it failed.
@@ -92,107 +132,62 @@ pub type Decision = Result<Value, Failure>;
 /// What the log says of a node's action. It never says both.
 pub fn decision(events: &[SagaEvent], node_id: i64) -> Option<Decision> {
     let data = |event: &SagaEvent| event.data.clone().unwrap_or(Value::Null);
-    if let Some(event) = find(events, node_id, SUCCEEDED) {
+    if let Some(event) = find(events, node_id, SagaEventKind::Succeeded) {
         return Some(Ok(data(event)));
     }
-    let recorded = data(find(events, node_id, FAILED)?);
+    let recorded = data(find(events, node_id, SagaEventKind::Failed)?);
     let unreadable = |error: serde_json::Error| Failure::unexpected("", error.to_string());
     Some(Err(
         serde_json::from_value(recorded).unwrap_or_else(unreadable)
     ))
 }
 
-/// An event of steno as a row.
-pub fn to_row(event: &SagaNodeEvent) -> NewEvent {
-    let data = match &event.event_type {
-        SagaNodeEventType::Succeeded(output) => Some(output.as_ref().clone()),
-        SagaNodeEventType::Failed(ActionError::ActionFailed { source_error }) => {
-            Some(source_error.clone())
-        }
-        SagaNodeEventType::Failed(other) => {
-            serde_json::to_value(Failure::unexpected("", other.to_string())).ok()
-        }
-        SagaNodeEventType::UndoFailed(UndoActionError::PermanentFailure { source_error }) => {
-            Some(source_error.clone())
-        }
-        SagaNodeEventType::Started
-        | SagaNodeEventType::UndoStarted
-        | SagaNodeEventType::UndoFinished => None,
-    };
-    NewEvent {
-        node_id: i64::from(u32::from(event.node_id)),
-        kind: event.event_type.label(),
-        data,
-        time: time::now(),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The rows of a saga as steno's events.
-///
-/// steno has a node of its own before the first and one behind the last. Neither does anything, so
-/// nothing of them is written; but steno refuses a log in which a node comes before what it depends
-/// on, so the first one's are put in here, under the id `start`.
-///
-/// steno refuses to resume a node that ended without having started; the one case in which that
-/// could be missing is a `started` that was to ride along and did not, so it is put in.
-pub fn from_rows(
-    saga_id: SagaId,
-    rows: &[SagaEvent],
-    start: u32,
-) -> Result<Vec<SagaNodeEvent>, String> {
-    let mut events = Vec::new();
-    if !rows.is_empty() {
-        let began = [
-            SagaNodeEventType::Started,
-            SagaNodeEventType::Succeeded(Arc::new(Value::Null)),
-        ];
-        events.extend(began.map(|event_type| SagaNodeEvent {
-            saga_id,
-            node_id: start.into(),
-            event_type,
-        }));
-    }
-    for row in rows {
-        let node_id = u32::try_from(row.node_id)
-            .map_err(|_| format!("event of node {}: no such node", row.node_id))?
-            .into();
-        let data = || row.data.clone().unwrap_or(Value::Null);
-        let has = |kind: &str| {
-            rows.iter()
-                .any(|r| r.node_id == row.node_id && r.kind == kind)
-        };
-        let event_type = match row.kind.as_str() {
-            STARTED => SagaNodeEventType::Started,
-            SUCCEEDED => SagaNodeEventType::Succeeded(Arc::new(data())),
-            FAILED => SagaNodeEventType::Failed(ActionError::ActionFailed {
-                source_error: data(),
-            }),
-            "undo_started" => SagaNodeEventType::UndoStarted,
-            UNDO_FINISHED => SagaNodeEventType::UndoFinished,
-            UNDO_FAILED => SagaNodeEventType::UndoFailed(UndoActionError::PermanentFailure {
-                source_error: data(),
-            }),
-            other => {
-                return Err(format!(
-                    "event of node {}: unknown kind {other}",
-                    row.node_id
-                ));
-            }
-        };
-        let mut add = |event_type| {
-            events.push(SagaNodeEvent {
-                saga_id,
-                node_id,
-                event_type,
-            })
-        };
-        if matches!(row.kind.as_str(), SUCCEEDED | FAILED) && !has(STARTED) {
-            add(SagaNodeEventType::Started);
+    fn draft(node_id: i64, kind: SagaEventKind) -> Draft {
+        Draft {
+            node_id,
+            kind,
+            attempts: 1,
+            duration_us: None,
+            data: None,
         }
-        if row.kind == UNDO_FINISHED && !has("undo_started") {
-            add(SagaNodeEventType::UndoStarted);
-        }
-        add(event_type);
     }
-    Ok(events)
+
+    fn numbers(events: &[NewEvent]) -> Vec<i64> {
+        events.iter().map(|event| event.sequence).collect()
+    }
+
+    #[test]
+    fn a_number_that_was_given_back_is_given_again() {
+        let mut log = Log::default();
+        let first = log.reserve(Some(draft(0, SagaEventKind::Succeeded)));
+        let second = log.reserve(Some(draft(1, SagaEventKind::Succeeded)));
+        assert_eq!((numbers(&first), numbers(&second)), (vec![1], vec![2]));
+        log.written(&second);
+        log.release(&first);
+        let third = log.reserve(Some(draft(0, SagaEventKind::Failed)));
+        assert_eq!(numbers(&third), [1]);
+        log.written(&third);
+        assert!(log.is_unwinding());
+        let fourth = log.reserve(Some(draft(1, SagaEventKind::UndoFinished)));
+        assert_eq!(numbers(&fourth), [3]);
+    }
+
+    #[test]
+    fn what_rides_along_does_so_until_it_is_durable() {
+        let mut log = Log::default();
+        log.ride(draft(0, SagaEventKind::Succeeded));
+        log.ride(draft(0, SagaEventKind::Succeeded));
+        let lost = log.reserve(Some(draft(1, SagaEventKind::Succeeded)));
+        assert_eq!(numbers(&lost), [1, 2]);
+        log.release(&lost);
+        let sent = log.reserve(Some(draft(1, SagaEventKind::Succeeded)));
+        assert_eq!(numbers(&sent), [1, 2]);
+        log.written(&sent);
+        assert!(log.has(0, SagaEventKind::Succeeded));
+        assert_eq!(numbers(&log.reserve(None)), [0_i64; 0]);
+    }
 }

@@ -16,7 +16,7 @@ use db_model::types::limits::{DATABASE_RESTART_GRACE, SAGA_SETTLED_AGE};
 use db_model::types::time;
 use uuid::Uuid;
 
-use crate::registry;
+use crate::registry::Registry;
 
 /// A saga that was taken over, with its log.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub async fn end_dead(database: &Database, heartbeat: Duration) -> Result<(), Ba
             DATABASE_RESTART_GRACE,
         ))
         .step(executor::end_expired(id))
-        .commit(&database.writes)
+        .commit(&database.recovery)
         .await?;
     for dead in ended {
         tracing::warn!(
@@ -47,7 +47,7 @@ pub async fn end_dead(database: &Database, heartbeat: Duration) -> Result<(), Ba
         );
     }
     let end = Batch::new().step(executor::end_sessions());
-    match end.commit(&database.writes).await {
+    match end.commit(&database.recovery).await {
         Ok((sessions,)) if sessions.is_empty() => {}
         Ok((sessions,)) => {
             tracing::warn!(
@@ -63,35 +63,47 @@ pub async fn end_dead(database: &Database, heartbeat: Duration) -> Result<(), Ba
     Ok(())
 }
 
-/// Takes over at most `limit` sagas, and reads their logs.
-///
-/// `running` was read before this is called, so a saga submitted since is in it no more than in the
-/// database's answer; its age keeps it out.
+/// Which sagas are looked for.
+#[derive(Clone, Debug)]
+pub enum Search {
+    /// Those whose executor is not alive.
+    Orphans,
+    /// Those that are this executor's own already, and that it does not run: these.
+    ///
+    /// They were read before this is called, so a saga submitted since is in them no more than in the
+    /// database's answer; its age keeps it out.
+    Forgotten(Vec<Uuid>),
+}
+
+/// Takes over at most `limit` sagas, and reads their logs, all with one query.
 ///
 /// # Errors
 /// [`BatchError`]. Sagas that were taken over and whose logs could not be read are taken over again
-/// the next time, for they are this executor's and not among those that are running.
+/// later, for they are this executor's and not among those that are running.
 pub async fn adopt(
     database: &Database,
-    running: Vec<Uuid>,
+    registry: &Registry,
+    search: Search,
     limit: usize,
 ) -> Result<Vec<Recovered>, BatchError> {
     let id = database.executor_id();
-    let definitions = registry::all()
-        .iter()
-        .map(|d| format!("{}:{}", d.name, d.hash))
-        .collect();
+    let definitions = registry.keys();
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let settled = time::now() - SAGA_SETTLED_AGE;
-    let adopt = Batch::new().step(saga::adopt(id, running, settled, definitions, limit));
-    let (adopted,) = adopt.commit(&database.writes).await?;
+    let adopt = match search {
+        Search::Orphans => saga::adopt_orphans(id, definitions, limit),
+        Search::Forgotten(running) => {
+            let settled = time::now() - SAGA_SETTLED_AGE;
+            saga::adopt_forgotten(id, running, settled, definitions, limit)
+        }
+    };
+    let (adopted,) = Batch::new().step(adopt).commit(&database.recovery).await?;
     if adopted.is_empty() {
         return Ok(Vec::new());
     }
     let ids = adopted.iter().map(|saga| saga.id).collect();
     let (events,) = Batch::new()
         .step(saga_event::list(ids))
-        .commit(&database.writes)
+        .commit(&database.recovery)
         .await?;
     let mut logs: BTreeMap<Uuid, Vec<SagaEvent>> = BTreeMap::new();
     for event in events {

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use steno::{SagaCachedState, SagaCreateParams, SagaId, SagaNodeEvent, SecStore};
 
-use super::log;
-use super::run::{LostSaga, Run};
+use super::run::{Run, Stopped};
 
 /// The store of the one saga that a steno executor runs.
 #[derive(Debug)]
@@ -19,11 +18,13 @@ impl SecStore for Store {
         Err(anyhow::anyhow!("sagas are resumed, not created"))
     }
 
+    /// Nothing is written here: what has to be recorded of a node is recorded with its effect, by the run.
+    ///
     /// steno offers no way to end an executor from outside: waiting never ends, and dropping it spins.
     /// Unwinding out of here ends this saga's executor and nothing else, without a panic message.
-    async fn record_event(&self, event: SagaNodeEvent) {
-        if let Err(LostSaga) = self.0.record(log::to_row(&event)).await {
-            std::panic::resume_unwind(Box::new(LostSaga));
+    async fn record_event(&self, _event: SagaNodeEvent) {
+        if self.0.is_stopped() {
+            std::panic::resume_unwind(Box::new(Stopped));
         }
     }
 

@@ -2,6 +2,8 @@
 //!
 //! Between the two nodes is the place for work on a machine.
 
+use std::ops::Deref;
+
 use chrono::{DateTime, Utc};
 use db_model::batch::Batch;
 use db_model::model::Instance;
@@ -20,7 +22,7 @@ pub struct InstanceCreate;
 
 /// What is to be created.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Params {
+pub struct ParamsV1 {
     /// The project that it is for.
     pub project_id: Uuid,
     /// The id of the new instance.
@@ -37,6 +39,26 @@ pub struct Params {
     pub time: DateTime<Utc>,
 }
 
+/// The shapes in which the parameters were ever stored.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Params {
+    /// Today's.
+    V1(ParamsV1),
+    /// As they were stored before the shapes had names.
+    #[serde(untagged)]
+    V0(ParamsV1),
+}
+
+impl Deref for Params {
+    type Target = ParamsV1;
+
+    fn deref(&self) -> &ParamsV1 {
+        match self {
+            Self::V0(params) | Self::V1(params) => params,
+        }
+    }
+}
+
 impl Params {
     /// Draws the id and the time.
     pub fn new(
@@ -48,7 +70,7 @@ impl Params {
     ) -> Self {
         let instance_id = Uuid::now_v7();
         let time = time::now();
-        Self {
+        Self::V1(ParamsV1 {
             project_id,
             instance_id,
             name,
@@ -56,7 +78,7 @@ impl Params {
             vcpus,
             memory_bytes,
             time,
-        }
+        })
     }
 }
 
@@ -67,7 +89,7 @@ pub enum Output {
     V1(Instance),
 }
 
-const INSERT: NodeKey<Instance> = NodeKey::new("insert");
+const INSERT: NodeKey<()> = NodeKey::new("insert");
 const STOP: NodeKey<Output> = NodeKey::new("stop");
 
 impl Saga for InstanceCreate {
@@ -77,7 +99,7 @@ impl Saga for InstanceCreate {
 
     fn nodes() -> Nodes<Params> {
         Nodes::new()
-            .node(INSERT, insert, insert_undo)
+            .db(INSERT, insert, insert_undo)
             .last(STOP, stop)
     }
 
@@ -102,13 +124,27 @@ impl Saga for InstanceCreate {
     }
 }
 
-fn insert(context: &Context<'_, Params>) -> Result<(Batch<()>, Instance), NodeError> {
-    let params = context.params.clone();
+fn insert(context: &Context<'_, Params>) -> Result<(Batch<()>, ()), NodeError> {
+    let instance = inserted(context);
     let charge = InstanceCharge {
-        vcpus: params.vcpus,
-        memory_bytes: params.memory_bytes,
+        vcpus: instance.vcpus,
+        memory_bytes: instance.memory_bytes,
     };
-    let instance = Instance {
+    let batch = Batch::new()
+        .step(project_quota::charge(
+            context.change,
+            instance.project_id,
+            charge,
+        ))
+        .step(instance::insert(&instance))
+        .discard();
+    Ok((batch, ()))
+}
+
+/// The instance as `insert` leaves it. It follows from the parameters, so the log need not hold it.
+fn inserted(context: &Context<'_, Params>) -> Instance {
+    let params = (**context.params).clone();
+    Instance {
         id: params.instance_id,
         project_id: params.project_id,
         name: params.name.into(),
@@ -121,25 +157,16 @@ fn insert(context: &Context<'_, Params>) -> Result<(Batch<()>, Instance), NodeEr
         time_created: params.time,
         time_modified: params.time,
         time_deleted: None,
-    };
-    let batch = Batch::new()
-        .step(project_quota::charge(
-            context.change,
-            params.project_id,
-            charge,
-        ))
-        .step(instance::insert(&instance))
-        .discard();
-    Ok((batch, instance))
+    }
 }
 
 /// Meets the instance as `insert` left it: nothing else acts on one that is `creating`.
 fn insert_undo(context: &Context<'_, Params>) -> Result<Batch<()>, NodeError> {
-    let Params {
+    let ParamsV1 {
         project_id,
         instance_id,
         ..
-    } = *context.params;
+    } = **context.params;
     Ok(Batch::new()
         .step(project_quota::release(
             context.change,
@@ -151,7 +178,7 @@ fn insert_undo(context: &Context<'_, Params>) -> Result<Batch<()>, NodeError> {
 }
 
 fn stop(context: &Context<'_, Params>) -> Result<(Batch<()>, Output), NodeError> {
-    let inserted = context.output(INSERT)?;
+    let inserted = inserted(context);
     let instance = Instance {
         state: InstanceState::Stopped,
         generation: inserted.generation + 1,

@@ -1,5 +1,7 @@
 //! `instance-delete`: takes the instance out of use, then deletes it and gives its share back.
 
+use std::ops::Deref;
+
 use db_model::batch::Batch;
 use db_model::constraint::Refusal;
 use db_model::model::Instance;
@@ -17,7 +19,7 @@ pub struct InstanceDelete;
 
 /// What is to be deleted.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Params {
+pub struct ParamsV1 {
     /// The project that it belongs to.
     pub project_id: Uuid,
     /// The instance.
@@ -30,16 +32,36 @@ pub struct Params {
     pub generation: Option<i64>,
 }
 
+/// The shapes in which the parameters were ever stored.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Params {
+    /// Today's.
+    V1(ParamsV1),
+    /// As they were stored before the shapes had names.
+    #[serde(untagged)]
+    V0(ParamsV1),
+}
+
+impl Deref for Params {
+    type Target = ParamsV1;
+
+    fn deref(&self) -> &ParamsV1 {
+        match self {
+            Self::V0(params) | Self::V1(params) => params,
+        }
+    }
+}
+
 impl Params {
     /// For an instance as it was read.
     pub fn new(instance: &Instance, generation: Option<i64>) -> Self {
-        Self {
+        Self::V1(ParamsV1 {
             project_id: instance.project_id,
             instance_id: instance.id,
             name: instance.name.clone(),
             from: instance.state,
             generation,
-        }
+        })
     }
 }
 
@@ -63,7 +85,7 @@ impl Saga for InstanceDelete {
 
     fn nodes() -> Nodes<Params> {
         Nodes::new()
-            .node(RETIRE, retire, retire_undo)
+            .db(RETIRE, retire, retire_undo)
             .last(DELETE, delete)
     }
 
@@ -82,12 +104,12 @@ impl Saga for InstanceDelete {
 }
 
 fn retire(context: &Context<'_, Params>) -> Result<(Batch<()>, ()), NodeError> {
-    let Params {
+    let ParamsV1 {
         instance_id,
         from,
         generation,
         ..
-    } = *context.params;
+    } = **context.params;
     if !InstanceState::DELETABLE.contains(&from) {
         let (kind, id, state) = (ResourceKind::Instance, instance_id, from.to_string());
         return Err(Refusal::WrongState { kind, id, state }.into());
@@ -107,9 +129,9 @@ fn retire(context: &Context<'_, Params>) -> Result<(Batch<()>, ()), NodeError> {
 
 /// Meets the instance as `retire` left it: nothing else acts on one that is `deleting`.
 fn retire_undo(context: &Context<'_, Params>) -> Result<Batch<()>, NodeError> {
-    let Params {
+    let ParamsV1 {
         instance_id, from, ..
-    } = *context.params;
+    } = **context.params;
     let now = [InstanceState::Deleting];
     Ok(Batch::new()
         .step(instance::set_state(
@@ -124,11 +146,11 @@ fn retire_undo(context: &Context<'_, Params>) -> Result<Batch<()>, NodeError> {
 
 /// Release and delete are one batch: the share is free exactly when the instance is gone.
 fn delete(context: &Context<'_, Params>) -> Result<(Batch<()>, Output), NodeError> {
-    let Params {
+    let ParamsV1 {
         project_id,
         instance_id,
         ..
-    } = *context.params;
+    } = **context.params;
     let batch = Batch::new()
         .step(project_quota::release(
             context.change,

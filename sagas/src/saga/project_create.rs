@@ -1,5 +1,7 @@
 //! `project-create`: charges the fleet, adds the project with its quota, then lets it take instances.
 
+use std::ops::Deref;
+
 use chrono::{DateTime, Utc};
 use db_model::batch::Batch;
 use db_model::model::{Project, ProjectLimits};
@@ -17,7 +19,7 @@ pub struct ProjectCreate;
 
 /// What is to be created.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Params {
+pub struct ParamsV1 {
     /// The id of the new project.
     pub project_id: Uuid,
     /// Its name.
@@ -30,16 +32,36 @@ pub struct Params {
     pub time: DateTime<Utc>,
 }
 
+/// The shapes in which the parameters were ever stored.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Params {
+    /// Today's.
+    V1(ParamsV1),
+    /// As they were stored before the shapes had names.
+    #[serde(untagged)]
+    V0(ParamsV1),
+}
+
+impl Deref for Params {
+    type Target = ParamsV1;
+
+    fn deref(&self) -> &ParamsV1 {
+        match self {
+            Self::V0(params) | Self::V1(params) => params,
+        }
+    }
+}
+
 impl Params {
     /// Draws the id and the time.
     pub fn new(name: Name, description: String, limits: ProjectLimits) -> Self {
-        Self {
+        Self::V1(ParamsV1 {
             project_id: Uuid::now_v7(),
             name,
             description,
             limits,
             time: time::now(),
-        }
+        })
     }
 }
 
@@ -50,7 +72,7 @@ pub enum Output {
     V1(Project),
 }
 
-const INSERT: NodeKey<Project> = NodeKey::new("insert");
+const INSERT: NodeKey<()> = NodeKey::new("insert");
 const ACTIVATE: NodeKey<Output> = NodeKey::new("activate");
 
 impl Saga for ProjectCreate {
@@ -60,7 +82,7 @@ impl Saga for ProjectCreate {
 
     fn nodes() -> Nodes<Params> {
         Nodes::new()
-            .node(INSERT, insert, insert_undo)
+            .db(INSERT, insert, insert_undo)
             .last(ACTIVATE, activate)
     }
 
@@ -84,31 +106,31 @@ impl Saga for ProjectCreate {
     }
 }
 
-fn insert(context: &Context<'_, Params>) -> Result<(Batch<()>, Project), NodeError> {
-    let Params {
-        project_id,
-        name,
-        description,
-        limits,
-        time,
-    } = context.params.clone();
-    let project = Project {
-        id: project_id,
-        name: name.into(),
-        description,
-        state: ProjectState::Creating,
-        generation: 1,
-        changed_by: context.change.id,
-        time_created: time,
-        time_modified: time,
-        time_deleted: None,
-    };
+fn insert(context: &Context<'_, Params>) -> Result<(Batch<()>, ()), NodeError> {
+    let project = inserted(context);
+    let limits = context.params.limits;
     let batch = Batch::new()
         .step(fleet_quota::charge(context.change))
         .step(project::insert(&project))
-        .step(project_quota::insert(context.change, project_id, limits))
+        .step(project_quota::insert(context.change, project.id, limits))
         .discard();
-    Ok((batch, project))
+    Ok((batch, ()))
+}
+
+/// The project as `insert` leaves it. It follows from the parameters, so the log need not hold it.
+fn inserted(context: &Context<'_, Params>) -> Project {
+    let params = (**context.params).clone();
+    Project {
+        id: params.project_id,
+        name: params.name.into(),
+        description: params.description,
+        state: ProjectState::Creating,
+        generation: 1,
+        changed_by: context.change.id,
+        time_created: params.time,
+        time_modified: params.time,
+        time_deleted: None,
+    }
 }
 
 /// Meets the project as `insert` left it: `creating` and closed, so nothing can have been put into it.
@@ -122,7 +144,7 @@ fn insert_undo(context: &Context<'_, Params>) -> Result<Batch<()>, NodeError> {
 }
 
 fn activate(context: &Context<'_, Params>) -> Result<(Batch<()>, Output), NodeError> {
-    let inserted = context.output(INSERT)?;
+    let inserted = inserted(context);
     let project = Project {
         state: ProjectState::Active,
         generation: inserted.generation + 1,

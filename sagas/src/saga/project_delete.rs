@@ -1,6 +1,8 @@
 //! `project-delete`: closes the project, which is refused while it has instances, then deletes it and
 //! gives its place in the fleet back.
 
+use std::ops::Deref;
+
 use db_model::batch::Batch;
 use db_model::model::Project;
 use db_model::query::{event, fleet_quota, project, project_quota};
@@ -17,7 +19,7 @@ pub struct ProjectDelete;
 
 /// What is to be deleted.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Params {
+pub struct ParamsV1 {
     /// The project.
     pub project_id: Uuid,
     /// Its name, for the operation's view.
@@ -26,14 +28,34 @@ pub struct Params {
     pub generation: Option<i64>,
 }
 
+/// The shapes in which the parameters were ever stored.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Params {
+    /// Today's.
+    V1(ParamsV1),
+    /// As they were stored before the shapes had names.
+    #[serde(untagged)]
+    V0(ParamsV1),
+}
+
+impl Deref for Params {
+    type Target = ParamsV1;
+
+    fn deref(&self) -> &ParamsV1 {
+        match self {
+            Self::V0(params) | Self::V1(params) => params,
+        }
+    }
+}
+
 impl Params {
     /// For a project as it was read.
     pub fn new(project: &Project, generation: Option<i64>) -> Self {
-        Self {
+        Self::V1(ParamsV1 {
             project_id: project.id,
             name: project.name.clone(),
             generation,
-        }
+        })
     }
 }
 
@@ -57,7 +79,7 @@ impl Saga for ProjectDelete {
 
     fn nodes() -> Nodes<Params> {
         Nodes::new()
-            .node(CLOSE, close, close_undo)
+            .db(CLOSE, close, close_undo)
             .last(DELETE, delete)
     }
 
@@ -76,11 +98,11 @@ impl Saga for ProjectDelete {
 }
 
 fn close(context: &Context<'_, Params>) -> Result<(Batch<()>, ()), NodeError> {
-    let Params {
+    let ParamsV1 {
         project_id,
         generation,
         ..
-    } = *context.params;
+    } = **context.params;
     let (from, to) = (ProjectState::Active, ProjectState::Deleting);
     let batch = Batch::new()
         .step(project_quota::close(context.change, project_id))

@@ -9,7 +9,7 @@ use db_model::query::project_quota::{self, InstanceCharge, LimitsUpdate};
 use db_model::query::saga::Fence;
 use db_model::query::saga_event::{self, NewEvent};
 use db_model::query::{Change, event, instance};
-use db_model::types::{InstanceState, time};
+use db_model::types::{InstanceState, SagaEventKind, time};
 use nexus_tests::TestDatabase;
 use nexus_tests::fixture::{self, WIDE};
 use nexus_tests::proxy::{Rule, Trouble};
@@ -22,8 +22,7 @@ use super::{
     quota, refusal, set_instances_limit,
 };
 
-/// The first node's batch as the executor sent it the first time, but for `started`: in a saga that
-/// was taken over that is durable already, and no key in the way of anything.
+/// The first node's batch as the executor sent it the first time.
 fn first_try(executor_id: Uuid, saga_id: Uuid, params: &Params) -> Batch<()> {
     let fence = Fence {
         saga_id,
@@ -50,9 +49,11 @@ fn first_try(executor_id: Uuid, saga_id: Uuid, params: &Params) -> Batch<()> {
     };
     let event = NewEvent {
         node_id: 0,
-        kind: "succeeded",
-        data: Some(serde_json::to_value(&row).unwrap()),
-        time: change.time,
+        kind: SagaEventKind::Succeeded,
+        sequence: 1,
+        attempts: 1,
+        duration_us: None,
+        data: Some(serde_json::Value::Null),
     };
     let charge = InstanceCharge {
         vcpus: params.vcpus,

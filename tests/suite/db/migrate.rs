@@ -44,7 +44,7 @@ async fn every_migration_goes_up_down_and_up_again() {
         before.push(dump(&database).await);
     }
     let migrated = before.pop().unwrap();
-    assert_eq!(before.len(), 14, "each migration goes up by itself");
+    assert_eq!(before.len(), 16, "each migration goes up by itself");
     for before in before.iter().rev() {
         with_harness(&database, |harness| {
             harness.revert_last_migration(MIGRATIONS).map(drop).unwrap()
@@ -68,7 +68,7 @@ async fn processes_that_start_together_migrate_once() {
         run.await.unwrap().unwrap();
     }
     let count = "SELECT count(*) FROM __diesel_schema_migrations";
-    assert_eq!(database.number(count).await, 14);
+    assert_eq!(database.number(count).await, 16);
     let limit = database
         .number("SELECT projects_limit FROM fleet_quota")
         .await;
@@ -126,7 +126,7 @@ async fn a_migration_that_fails_is_named_and_leaves_those_before_it() {
         .await
         .unwrap();
     migrate::run(&database.options(), PROJECTS).await.unwrap();
-    assert_eq!(database.number(count).await, 14);
+    assert_eq!(database.number(count).await, 16);
     database.assert_books_balance().await;
 }
 

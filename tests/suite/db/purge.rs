@@ -6,7 +6,6 @@ use db_model::batch::Batch;
 use db_model::feed;
 use db_model::purge::{self, Removed, Retention};
 use db_model::query::{Change, instance, project, saga};
-use db_model::types::SagaState;
 use nexus_tests::{TestDatabase, past};
 use tokio_postgres::Client;
 use uuid::Uuid;
@@ -99,11 +98,10 @@ async fn a_process_whose_clock_is_days_behind_makes_nothing_older() {
         executor_id: id("SELECT executor_id FROM saga").await,
         generation: 1,
     };
-    let ended = saga::Progress {
-        state: SagaState::Succeeded,
-        output: None,
-        error: None,
-        is_over: true,
+    let ended = saga::Progress::Succeeded {
+        output: serde_json::Value::Null,
+        attempts: None,
+        duration_us: None,
     };
     Batch::new()
         .step(instance::delete(

@@ -17,7 +17,7 @@ use nexus_tests::script::{Cue, Script};
 use nexus_tests::{TestDatabase, fixture};
 use sagas::definition::Definition;
 use sagas::probe::{Commit, Point, Side};
-use sagas::{Executor, ExecutorOptions, Outcome, registry};
+use sagas::{Executor, ExecutorOptions, Outcome, Start, registry};
 use serde_json::Value;
 
 /// Cases that run at once.
@@ -70,7 +70,7 @@ struct Run {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replay_every_saga_over_every_commit() {
     let mut cases = Vec::new();
-    for definition in registry::all() {
+    for definition in registry::builtin().all() {
         cases.extend(cases_of(definition).await);
     }
     let count = cases.len();
@@ -89,7 +89,10 @@ async fn replay_every_saga_over_every_commit() {
         writeln!(out, "{line}").unwrap();
     }
     assert_eq!(lines.len(), count);
-    assert!(count >= registry::all().len() * 10, "only {count} cases");
+    assert!(
+        count >= registry::builtin().all().len() * 10,
+        "only {count} cases"
+    );
 }
 
 /// The cases of one saga, from what its uninterrupted runs pass.
@@ -227,10 +230,9 @@ async fn run(definition: &Definition, cues: Vec<Cue>, recovery: Option<Vec<Cue>>
     let before = effects(&database).await;
     script.set(cues);
 
-    let definition = registry::find(definition.name).unwrap();
     let (params, subject) = definition.example(&fixture).unwrap();
     let mut submitted = first
-        .submit_any(definition, params, subject, "replay")
+        .submit_any(definition.name, params, subject, "replay", Start::Durable)
         .await
         .unwrap();
     let outcome = submitted.outcome().await;

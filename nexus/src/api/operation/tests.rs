@@ -1,7 +1,8 @@
 //! Sagas and logs of every kind, as callers see them.
 
 use super::*;
-use chrono::DateTime;
+use chrono::TimeDelta;
+use db_model::types::SagaEventKind;
 use serde_json::json;
 
 fn saga(state: SagaState, error: Option<Value>) -> Saga {
@@ -24,18 +25,27 @@ fn saga(state: SagaState, error: Option<Value>) -> Saga {
         error,
         time_created: time,
         time_finished: finished.then_some(time),
+        last_attempts: None,
+        last_duration_us: None,
     }
 }
 
-fn event(node_id: i64, kind: &str, data: Option<Value>) -> SagaEvent {
-    let time_recorded = DateTime::from_timestamp(2, 0).unwrap();
+fn event(node_id: i64, kind: SagaEventKind, data: Option<Value>) -> SagaEvent {
     SagaEvent {
         saga_id: Uuid::from_u128(1),
         node_id,
-        kind: kind.into(),
+        kind,
         data,
-        time_recorded,
+        time_recorded: at(2),
+        phase: kind.phase(),
+        sequence: 1,
+        attempts: 3,
+        duration_us: Some(500_000),
     }
+}
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(seconds, 0).unwrap()
 }
 
 fn not_found(node: &str) -> Value {
@@ -65,35 +75,99 @@ fn a_failed_operation_has_the_problem_of_the_waiting_caller() {
     assert_eq!(unreadable.unwrap().error_code, ErrorCode::Internal);
 }
 
+fn view(saga: Saga, events: &[SagaEvent]) -> OperationView {
+    let definition = sagas::registry::builtin().find("instance-create").unwrap();
+    OperationView::new(saga, events, Some(definition), at(3))
+}
+
+fn states(view: &OperationView) -> Vec<NodeState> {
+    view.nodes.iter().map(|node| node.state).collect()
+}
+
 #[test]
 fn nodes_are_told_by_their_last_event() {
-    let events = vec![
-        event(0, "started", None),
-        event(0, "succeeded", Some(json!(1))),
-        event(0, "undo_started", None),
-        event(0, "undo_finished", None),
-        event(1, "started", None),
-        event(1, "failed", None),
+    let events = [
+        event(0, SagaEventKind::Succeeded, Some(json!(1))),
+        event(1, SagaEventKind::Failed, None),
+        event(0, SagaEventKind::UndoFinished, None),
     ];
-    let names = ["charge", "finish", "later"];
-    let names = names
-        .iter()
-        .enumerate()
-        .map(|(index, name)| (index as i64, (*name).into()));
-    let saga = saga(SagaState::Failed, Some(not_found("finish")));
-    let view = OperationView::new(saga.clone(), events.clone(), Some(names.collect()));
-    let states: Vec<_> = view.nodes.iter().map(|node| node.state).collect();
+    let saga = saga(SagaState::Failed, Some(not_found("stop")));
+    let view = view(saga.clone(), &events);
+    assert_eq!(states(&view), [NodeState::Undone, NodeState::Failed]);
+    let [first, second] = &view.nodes[..] else {
+        panic!("two nodes");
+    };
     assert_eq!(
-        states,
-        [NodeState::Undone, NodeState::Failed, NodeState::Pending]
-    );
-    assert_eq!(
-        view.nodes[1].error.as_ref().unwrap().error_code,
+        second.error.as_ref().unwrap().error_code,
         ErrorCode::NotFound
     );
-    assert!(view.nodes[0].time_undo_finished.is_some());
-    assert!(view.nodes[2].time_started.is_none());
+    assert_eq!(
+        (first.attempts, first.duration_us),
+        (Some(3), Some(500_000))
+    );
+    let began = first.time_started.unwrap().0;
+    assert_eq!((at(2) - began).num_milliseconds(), 500);
+    assert!(first.time_undo_finished.is_some());
+    let edges = [Edge {
+        from: "insert".into(),
+        to: "stop".into(),
+    }];
+    assert_eq!(view.edges, edges);
 
-    let unknown = OperationView::new(saga, events, None);
-    assert_eq!(unknown.nodes.len(), 2);
+    let unknown = OperationView::new(saga, &events, None, at(3));
+    assert_eq!((unknown.nodes.len(), unknown.edges.len()), (2, 0));
+}
+
+#[test]
+fn what_has_no_record_yet_follows_from_its_neighbours() {
+    let done = [event(0, SagaEventKind::Succeeded, Some(json!(1)))];
+    let running = |events: &[SagaEvent]| states(&view(saga(SagaState::Running, None), events));
+    assert_eq!(running(&[]), [NodeState::Running, NodeState::Pending]);
+    assert_eq!(running(&done), [NodeState::Succeeded, NodeState::Running]);
+    let failed = [done[0].clone(), event(1, SagaEventKind::Failed, None)];
+    let unwinding = view(saga(SagaState::Unwinding, None), &failed);
+    assert_eq!(states(&unwinding), [NodeState::Undoing, NodeState::Failed]);
+
+    // The success of the last node is the saga's row.
+    let ended = Saga {
+        last_attempts: Some(1),
+        last_duration_us: Some(250_000),
+        ..saga(SagaState::Succeeded, None)
+    };
+    let ended = view(ended, &done);
+    assert_eq!(states(&ended), [NodeState::Succeeded; 2]);
+    assert_eq!(ended.nodes[1].duration_us, Some(250_000));
+    assert!(ended.nodes[1].time_started.unwrap().0 < ended.nodes[1].time_finished.unwrap().0);
+}
+
+#[test]
+fn an_undo_that_was_given_up_and_tried_again_counts_no_more() {
+    let mut events = vec![
+        event(0, SagaEventKind::Succeeded, Some(json!(1))),
+        event(1, SagaEventKind::Failed, None),
+        event(0, SagaEventKind::UndoFailed, Some(not_found("insert"))),
+    ];
+    let stuck = view(saga(SagaState::Stuck, None), &events);
+    assert_eq!(states(&stuck), [NodeState::UndoFailed, NodeState::Failed]);
+    assert!(stuck.nodes[0].error.is_some());
+    events[2].phase = 5;
+    let retried = view(saga(SagaState::Unwinding, None), &events);
+    assert_eq!(states(&retried), [NodeState::Undoing, NodeState::Failed]);
+    assert!(retried.nodes[0].error.is_none());
+}
+
+#[test]
+fn a_saga_is_stalled_when_its_log_was_silent_for_too_long() {
+    let definition = sagas::registry::builtin().find("instance-create").unwrap();
+    let patience = TimeDelta::from_std(definition.stalled_after).unwrap();
+    let events = [event(0, SagaEventKind::Succeeded, None)];
+    let stalled =
+        |state, now| OperationView::new(saga(state, None), &events, Some(definition), now).stalled;
+    let last = events[0].time_recorded;
+    assert!(!stalled(SagaState::Running, last + patience));
+    assert!(stalled(
+        SagaState::Running,
+        last + patience + TimeDelta::seconds(1)
+    ));
+    assert!(!stalled(SagaState::Stuck, last + patience * 2));
 }

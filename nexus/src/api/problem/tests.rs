@@ -82,6 +82,7 @@ fn a_refusal_is_never_a_5xx_and_brings_its_members() {
 #[test]
 fn an_unexpected_failure_names_the_constraint_and_not_the_message() {
     let problem = Problem::of_failure(&Failure {
+        attempts: None,
         node: "charge".into(),
         step: None,
         cause: Cause::Unexpected {

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use db_model::read;
+use db_model::types::time;
 
 use crate::api::operation::{OperationPath as PathDocs, OperationView};
 use crate::app::App;
@@ -11,7 +12,8 @@ use crate::http::extract::{NoQuery, OperationPath, Query};
 
 /// View an operation
 ///
-/// The operation as it stands, with its steps, their errors and their times.
+/// The operation as it stands: its steps and how they depend on each other, what became of each, how often
+/// it was tried and what it took, and its error with where that came from.
 #[utoipa::path(
     get, path = "/v1/operations/{operation}", operation_id = "operation_view", tag = "operations",
     params(PathDocs),
@@ -25,10 +27,12 @@ pub async fn view(
     let saga = read::saga::view(app.reads(), path.operation).await?;
     let saga = saga.ok_or_else(|| ApiError::not_found("operation", path.operation))?;
     let events = read::saga::events(app.reads(), saga.id).await?;
-    // A saga that has ended has a log: this one was purged, log and row, between the two reads.
-    if saga.time_finished.is_some() && events.is_empty() {
-        return Err(ApiError::not_found("operation", path.operation));
-    }
-    let names = sagas::registry::nodes(&saga.name);
-    Ok(Json(OperationView::new(saga, events, names)))
+    let registry = app.executor().registry();
+    let definition = registry.of_row(&saga.name, &saga.definition_hash).cloned();
+    Ok(Json(OperationView::new(
+        saga,
+        &events,
+        definition.as_deref(),
+        time::now(),
+    )))
 }

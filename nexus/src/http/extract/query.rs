@@ -60,7 +60,7 @@ impl FromQuery for (PageQuery, OperationFilter) {
         let filter = OperationFilter {
             state: parameters.choice("state", &OperationState::ALL, OperationState::as_str),
             kind: parameters
-                .choice("kind", &sagas::registry::names(), |name| name)
+                .choice("kind", &sagas::registry::builtin().names(), |name| name)
                 .map(str::to_owned),
             project: parameters.text("project"),
         };
