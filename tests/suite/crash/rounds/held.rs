@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 const PROJECT: &str = "held";
 
 /// Sagas that are held on each of the replicas that meet the fault: fewer than a replica has sessions.
-const SAGAS: usize = 6;
+const SAGAS: usize = 10;
 
 /// Instances that are being created.
 pub struct Held {
