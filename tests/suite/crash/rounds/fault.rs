@@ -21,7 +21,7 @@ pub enum Fault {
     Terminate,
     /// The database ends at once and comes back.
     RestartDatabase,
-    /// One loses its connections, and may connect again.
+    /// One loses its connections, and may connect again within a heartbeat.
     CutConnections,
     /// One loses its connections, and reaches the database only after it has lost its lease.
     Sever,

@@ -118,7 +118,12 @@ impl Rounds {
     }
 
     async fn cut_connections(&mut self, victim: usize, held: &mut Held) {
-        self.fleet.replicas[victim].proxy.cut();
+        let proxy = &self.fleet.replicas[victim].proxy;
+        proxy.refuse(true);
+        proxy.cut();
+        // The others leave it one heartbeat from when they notice; more than half of it is left to come back.
+        a_moment(&mut self.random, 0..400).await;
+        proxy.refuse(false);
         self.nobody_takes_over(held).await;
     }
 
@@ -168,14 +173,7 @@ impl Rounds {
         );
         assert!(took < most + SCHEDULING_MAX, "{took:?}, not {most:?}");
         self.adoptions.push((fault, took));
-        let early = "SELECT count(*) FROM executor WHERE id = ANY($1) \
-                     AND (time_ended IS NULL OR time_ended < time_lease_expires)";
-        let row = database.query_one(early, &[&executors]).await.unwrap();
-        assert_eq!(
-            row.get::<_, i64>(0),
-            0,
-            "taken over before the lease ran out"
-        );
+        declared_dead(database, &executors).await;
         ended(database, &theirs, begun).await;
     }
 
@@ -211,6 +209,22 @@ async fn without_live_owner(database: &Client, dead: &[Uuid]) -> i64 {
                AND e.id <> ALL($1))";
     let row = database.query_one(sql, &[&dead]).await.unwrap();
     row.get(0)
+}
+
+/// Waits until these executors are declared dead, and sees that their leases had run out then. Their sagas
+/// may be taken over a moment before, when a lease runs out just then.
+async fn declared_dead(database: &Client, executors: &[Uuid]) {
+    let count = async |condition: &str| {
+        let sql = format!("SELECT count(*) FROM executor WHERE id = ANY($1) AND {condition}");
+        let row = database.query_one(&sql, &[&executors]).await.unwrap();
+        row.get::<_, i64>(0)
+    };
+    eventually("the dead are declared dead", async || {
+        count("time_ended IS NULL").await == 0
+    })
+    .await;
+    let early = count("time_ended < time_lease_expires").await;
+    assert_eq!(early, 0, "declared dead before the lease ran out");
 }
 
 /// How many rounds there are to be.
