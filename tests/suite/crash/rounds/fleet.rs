@@ -130,20 +130,21 @@ impl Fleet {
     }
 
     /// Waits until every executor has renewed its lease at a time that is so much later than now, all by the
-    /// database's clock.
+    /// database's clock. Fails when one is declared dead meanwhile.
     pub async fn all_renew_their_leases(&mut self, later: Duration) {
         self.assert_alive().await;
         let then = "SELECT clock_timestamp() + make_interval(secs => $1)";
         let row = self.database.query_one(then, &[&later.as_secs_f64()]).await;
         let then: DateTime<Utc> = row.unwrap().get(0);
         let executors = self.executors(&[0, 1, 2]);
-        let renewed = "SELECT count(*) FROM executor WHERE id = ANY($1) AND time_ended IS NULL \
-                      AND time_heartbeat > $2";
+        let decided = "SELECT count(*) FROM executor WHERE id = ANY($1) \
+                       AND (time_ended IS NOT NULL OR time_heartbeat > $2)";
         eventually("every replica renews its lease", async || {
-            let row = self.database.query_one(renewed, &[&executors, &then]).await;
+            let row = self.database.query_one(decided, &[&executors, &then]).await;
             row.unwrap().get::<_, i64>(0) == 3
         })
         .await;
+        self.assert_alive().await;
     }
 
     pub async fn stop(self) {
