@@ -14,6 +14,7 @@ pub mod folder;
 pub mod history;
 pub mod load;
 pub mod log;
+pub mod outside;
 pub mod past;
 pub mod process;
 pub mod proxy;

@@ -1,4 +1,4 @@
-//! Death at any instant: of a process, of one of two, of the database, and of those who only seem dead;
+//! Death at any instant: of a process, of one of two or two of three, of the database, and of those who only seem dead;
 //! and a network that fails at random.
 
 mod chaos;
@@ -6,6 +6,7 @@ mod database;
 mod frozen;
 mod process;
 mod replicas;
+mod rounds;
 
 use std::time::{Duration, Instant};
 
