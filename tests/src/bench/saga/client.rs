@@ -91,12 +91,10 @@ pub async fn run(address: &str, load: Load) -> Result<Done> {
             let mut answers = Vec::new();
             while goes_on(load.extent, begun, &taken) {
                 let sent = Instant::now();
-                if connection.create(load).await? {
-                    answers.push((begun.elapsed(), sent.elapsed()));
-                } else {
-                    taken.fetch_sub(1, Ordering::Relaxed);
+                while !connection.create(load).await? {
                     sleep(BUSY_PAUSE).await;
                 }
+                answers.push((begun.elapsed(), sent.elapsed()));
             }
             anyhow::Ok(answers)
         });
@@ -209,15 +207,13 @@ impl Connection {
             }
             let length = self.buffer.len();
             ensure!(length <= ANSWER_BYTES_MAX, "an answer has no end");
-            if let Some((_, body)) = whole(&self.buffer)? {
-                ensure!(body == length, "more came than was asked for");
-                break;
+            if let Some((status, end)) = whole(&self.buffer)? {
+                ensure!(end == length, "more came than was asked for");
+                let text = std::str::from_utf8(&self.buffer)?;
+                let (_, body) = text.split_once("\r\n\r\n").context("no head")?;
+                return Ok((status, body));
             }
         }
-        let text = std::str::from_utf8(&self.buffer)?;
-        let (status, _) = whole(&self.buffer)?.context("it was whole")?;
-        let (_, body) = text.split_once("\r\n\r\n").context("it was whole")?;
-        Ok((status, body))
     }
 }
 

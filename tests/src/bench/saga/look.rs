@@ -159,16 +159,19 @@ impl Look {
             .await;
         let output = ran.with_context(|| format!("{}", wal.program.display()))?;
         let text = String::from_utf8_lossy(&output.stdout);
+        let error = String::from_utf8_lossy(&output.stderr);
+        if error.contains("could not find a valid record after") {
+            // Nothing was written since.
+            return Ok(Some(0));
+        }
         let total = text.lines().find_map(|line| line.strip_prefix("Total"));
         // Records, their bytes, images, all: with percentages in brackets between them.
         let mut numbers = total
             .into_iter()
             .flat_map(str::split_whitespace)
             .filter(|word| !word.starts_with('['));
-        let images = numbers.nth(2).with_context(|| {
-            let error = String::from_utf8_lossy(&output.stderr);
-            format!("{}: {error}", wal.program.display())
-        })?;
+        let images = numbers.nth(2);
+        let images = images.with_context(|| format!("{}: {error}", wal.program.display()))?;
         Ok(Some(images.parse()?))
     }
 }

@@ -120,13 +120,16 @@ impl Table {
                 .medians(columns)
                 .into_iter()
                 .zip(other.medians(columns));
-            let ratio = |(this, that): (Option<f64>, Option<f64>)| {
-                let ratio = this? / that?;
-                ratio.is_finite().then_some(ratio)
-            };
+            // What is shown as nothing is nothing that one could be compared with.
+            let ratio =
+                |((this, that), (_, decimals)): ((Option<f64>, Option<f64>), &(_, usize))| {
+                    let (this, that) = (this?, that?);
+                    let shown = that.abs() * 10_f64.powf(*decimals as f64) >= 0.5;
+                    shown.then_some(this / that)
+                };
             (
                 format!("{} to {}", first.name, other.name),
-                pairs.map(ratio).collect(),
+                pairs.zip(&self.columns).map(ratio).collect(),
             )
         };
         others.iter().map(ratios).collect()
@@ -156,8 +159,12 @@ impl Row {
 
 fn line(name: &str, figures: impl Iterator<Item = (Option<f64>, usize)>) -> String {
     let shown = figures.map(|(figure, decimals)| match figure {
-        // Not a zero with a sign.
-        Some(figure) => format!("{:.decimals$}", figure + 0.0).replace("-0.00", "0.00"),
+        Some(figure) => {
+            let text = format!("{figure:.decimals$}");
+            let is_zero = !text.contains(|digit: char| ('1'..='9').contains(&digit));
+            // Not a zero with a sign.
+            if is_zero { text.replace('-', "") } else { text }
+        }
         None => "-".to_owned(),
     });
     format!("| {name} | {} |\n", shown.collect::<Vec<_>>().join(" | "))
@@ -173,12 +180,12 @@ mod tests {
         for round in [[1.0, 5.0], [9.0, 6.0], [2.0, 4.0]] {
             table.add("this", Ok(round.to_vec()));
         }
-        table.add("that", Ok(vec![4.0, f64::NAN]));
+        table.add("that", Ok(vec![4.0, -0.01]));
         table.add("wrong", Ok(vec![1.0, 1.0]));
         table.add("wrong", Err(anyhow::anyhow!("it broke")));
         assert_eq!(
             table.text(),
-            "\nt\n\n| | a | b |\n|---|---:|---:|\n| this | 2 | 5.0 |\n| that | 4 | - |\n| wrong | - | - |\n\
+            "\nt\n\n| | a | b |\n|---|---:|---:|\n| this | 2 | 5.0 |\n| that | 4 | 0.0 |\n| wrong | - | - |\n\
              | this to that | 0.50 | - |\n| this to wrong | - | - |\n\nfailed: t, wrong: it broke\n"
         );
     }
