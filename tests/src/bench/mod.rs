@@ -1,13 +1,15 @@
 //! The bench: what a batch costs beside other ways of doing the same transaction, on a PostgreSQL of its own.
 //!
-//! It measures the database layer; sagas and the API are not in it.
+//! It measures the database layer; sagas and the API are measured by [`saga`].
 
 pub mod line;
 pub mod load;
+mod machine;
 pub mod model;
 pub mod pgbench;
 pub mod place;
 mod report;
+pub mod saga;
 mod scenario;
 mod target;
 mod trips;
@@ -15,8 +17,6 @@ pub mod variant;
 
 pub use target::{Network, Server, Target};
 
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -24,7 +24,6 @@ use clap::{Args, value_parser};
 use db_model::connect::ConnectOptions;
 use db_model::embedded::Embedded;
 use db_model::migrate;
-use tempfile::TempDir;
 
 use self::line::Line;
 use self::load::Done;
@@ -106,7 +105,7 @@ pub async fn batch(args: BatchArgs) -> Result<()> {
     if cfg!(debug_assertions) {
         eprintln!("This is a debug build: its figures say nothing. Use cargo run --release.");
     }
-    let data = folder().context("a folder for the server")?;
+    let data = machine::folder().context("a folder for the server")?;
     let embedded = server::durable(data.path(), CONNECTIONS_MAX).await?;
     let report = tokio::select! {
         report = measure(&embedded, &args, &scenarios, with_trips) => report,
@@ -120,16 +119,6 @@ pub async fn batch(args: BatchArgs) -> Result<()> {
         print!("{}", report.text());
     }
     Ok(())
-}
-
-/// A folder for the server's data on the disk on which things are built, not in memory.
-fn folder() -> std::io::Result<TempDir> {
-    let program = std::env::current_exe()?;
-    let beside = program.parent().ok_or(std::io::ErrorKind::NotFound)?;
-    tempfile::Builder::new()
-        .prefix("bench-")
-        .permissions(Permissions::from_mode(0o755))
-        .tempdir_in(beside)
 }
 
 async fn measure(

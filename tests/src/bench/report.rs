@@ -3,11 +3,11 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::BatchArgs;
 use super::place::Place;
 use super::scenario::Scenario;
 use super::trips::Trips;
 use super::variant::{Extra, Variant};
+use super::{BatchArgs, machine};
 
 /// One variant in one scenario.
 #[derive(Clone, Debug)]
@@ -68,32 +68,9 @@ impl Report {
     /// # Errors
     /// When the server does not tell its settings.
     pub async fn new(place: &Place, args: &BatchArgs) -> Result<Self> {
-        let mut machine = vec![
-            ("nexus".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-            (
-                "cores".to_owned(),
-                std::thread::available_parallelism()?.to_string(),
-            ),
-            (
-                "processor".to_owned(),
-                first_line("/proc/cpuinfo", "model name"),
-            ),
-            ("load before".to_owned(), first_line("/proc/loadavg", "")),
-            (
-                "cells".to_owned(),
-                format!("{} s; medians of rounds: {}", args.seconds, args.rounds),
-            ),
-        ];
-        for name in [
-            "server_version",
-            "fsync",
-            "synchronous_commit",
-            "full_page_writes",
-            "shared_buffers",
-            "max_connections",
-        ] {
-            machine.push((name.to_owned(), place.setting(name).await?));
-        }
+        let mut machine = machine::notes(place).await?;
+        let cells = format!("{} s; medians of rounds: {}", args.seconds, args.rounds);
+        machine.push(("cells".to_owned(), cells));
         Ok(Self {
             machine,
             trips: Vec::new(),
@@ -208,13 +185,4 @@ fn table(scenario: &Scenario, cells: &[Cell]) -> String {
         }
     }
     text + &failures
-}
-
-/// What the first line of a file that begins with a word says after its colon; nothing where there is none.
-fn first_line(path: &str, word: &str) -> String {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let line = text.lines().find(|line| line.starts_with(word));
-    let line = line.unwrap_or_default();
-    let value = line.split_once(':').map_or(line, |(_, value)| value);
-    value.trim().to_owned()
 }

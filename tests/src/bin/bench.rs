@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use nexus_tests::bench::saga::{self, NoLogArgs, SagaArgs};
 use nexus_tests::bench::{self, BatchArgs};
 
 /// Measures Nexus on this machine, on a PostgreSQL of its own.
@@ -16,12 +17,25 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Batch(BatchArgs),
+    Saga(SagaArgs),
+    #[command(hide = true)]
+    NoLog(NoLogArgs),
+}
+
+fn main() -> ExitCode {
+    // The product as a process of its own, with its own command line.
+    if std::env::args().nth(1).as_deref() == Some("server") {
+        return nexus::cli::main();
+    }
+    run(Cli::parse().command)
 }
 
 #[tokio::main]
-async fn main() -> ExitCode {
-    let ran = match Cli::parse().command {
+async fn run(command: Command) -> ExitCode {
+    let ran = match command {
         Command::Batch(args) => bench::batch(args).await,
+        Command::Saga(args) => saga::saga(args).await,
+        Command::NoLog(args) => saga::no_log::serve(args).await,
     };
     match ran {
         Ok(()) => ExitCode::SUCCESS,
