@@ -49,7 +49,8 @@ pub enum Verdict {
     Continue,
     /// Stop this saga here, as if the process had died.
     Halt,
-    /// Before an action: fail the node instead of running it.
+    /// Before an action: fail the node instead of running it. After it: the node is told that it failed
+    /// though its effect is there, as when a reply is lost and a later try is refused.
     Fail,
     /// After an action or undo: run it once more.
     Repeat,

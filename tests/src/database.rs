@@ -101,6 +101,7 @@ impl TestDatabase {
             pools.writes.soiled(),
             pools.reads.soiled(),
             pools.lease.soiled(),
+            pools.recovery.soiled(),
         ];
         self.soiled.lock().unwrap().extend(counts);
         pools
@@ -181,6 +182,7 @@ impl TestDatabase {
                     pools.writes.state(),
                     pools.reads.state(),
                     pools.lease.state(),
+                    pools.recovery.state(),
                 ];
                 states.iter().all(|state| state.slots == state.idle)
             })
@@ -193,7 +195,8 @@ impl TestDatabase {
             .map(|pools| {
                 let slots = pools.writes.state().slots
                     + pools.reads.state().slots
-                    + pools.lease.state().slots;
+                    + pools.lease.state().slots
+                    + pools.recovery.state().slots;
                 (session_name(pools.executor_id()), i64::from(slots))
             })
             .collect();

@@ -1,6 +1,7 @@
 //! A probe that follows a script: it notes every point that a saga passes, and interferes at some.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sagas::probe::{Commit, Point, Probe, Side, Verdict};
 
@@ -29,6 +30,15 @@ impl Cue {
             side,
             verdict: Verdict::Fail,
             once: false,
+        }
+    }
+
+    /// Tells a node that it failed, once, after its effect has committed.
+    pub fn fail_after(node: &str) -> Self {
+        Self {
+            side: Side::After,
+            once: true,
+            ..Self::fail(node)
         }
     }
 
@@ -65,6 +75,7 @@ impl Cue {
 pub struct Script {
     cues: Mutex<Vec<Cue>>,
     passed: Mutex<Vec<Point>>,
+    halted: AtomicBool,
 }
 
 impl Script {
@@ -72,6 +83,12 @@ impl Script {
     pub fn set(&self, cues: Vec<Cue>) {
         *self.cues.lock().unwrap() = cues;
         self.passed.lock().unwrap().clear();
+        self.halted.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether a saga was halted since the cues were set.
+    pub fn halted(&self) -> bool {
+        self.halted.load(Ordering::Relaxed)
     }
 
     /// The points that were passed since the cues were set, in order.
@@ -90,6 +107,9 @@ impl Probe for Script {
         let verdict = cues[place].verdict;
         if cues[place].once {
             cues.remove(place);
+        }
+        if verdict == Verdict::Halt {
+            self.halted.store(true, Ordering::Relaxed);
         }
         verdict
     }

@@ -8,7 +8,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use db_model::batch::{Batch, BatchError, Persistence, Step};
+use db_model::batch::{Batch, BatchError, Busy, Persistence, Step};
 use db_model::model::SagaEvent;
 use db_model::query::saga::{self, NewSaga, Progress};
 use db_model::query::saga_event::{self, Rejection};
@@ -141,10 +141,14 @@ impl Run {
         };
         match error {
             error if lost(&error) => Err(self.never(SubmitError::Lost)),
-            BatchError::Busy(busy) if *self.given_up.borrow() => {
-                Err(self.never(SubmitError::unavailable(BatchError::Busy(busy))))
+            // A session that broke, or a server that ends: another one may be had at once.
+            BatchError::Busy(Busy::NotSent(_) | Busy::Server { .. })
+                if !*self.given_up.borrow() =>
+            {
+                Ok(Committed::Again)
             }
-            BatchError::Busy(_) => Ok(Committed::Again),
+            // Who waited for a session, a lock or a turn has waited for long, and nothing was written.
+            error @ BatchError::Busy(_) => Err(self.never(SubmitError::unavailable(error))),
             BatchError::Ambiguous(_)
             | BatchError::TooLarge(_)
             | BatchError::Unreadable { .. }

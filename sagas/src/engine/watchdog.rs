@@ -18,10 +18,10 @@ use crate::registry::Registry;
 pub async fn watch(database: Database, registry: Arc<Registry>, interval: Duration) {
     let mut known = BTreeSet::new();
     loop {
+        tokio::time::sleep(interval).await;
         if let Err(error) = look(&database, &registry, &mut known).await {
             tracing::warn!(%error, "looking for operations that do not get on failed; trying again");
         }
-        tokio::time::sleep(interval).await;
     }
 }
 

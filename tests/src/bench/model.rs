@@ -30,6 +30,8 @@ struct Event {
     kind: &'static str,
     data: Option<Value>,
     time_recorded: DateTime<Utc>,
+    phase: i16,
+    sequence: i64,
 }
 
 /// What the event says of the instance.
@@ -70,6 +72,8 @@ impl Model {
             kind: EVENT_KIND,
             data: Some(event_data()),
             time_recorded: change.time,
+            phase: 2,
+            sequence: 1,
         };
         Self {
             change,

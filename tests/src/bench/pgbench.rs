@@ -259,7 +259,7 @@ impl Values {
 
     fn event(&self) -> Vec<String> {
         let (kind, data) = (format!("'{EVENT_KIND}'"), format!("'{}'", event_data()));
-        let binds = [self.id, "0", &kind, &data, TIME];
+        let binds = [self.id, "0", &kind, &data, TIME, "2", "1"];
         binds.map(str::to_owned).into()
     }
 }

@@ -188,6 +188,7 @@ fn redact(value: &Value, ids: &mut BTreeMap<String, usize>) -> Value {
             .map(|(key, value)| {
                 let value = match (key.as_str(), value) {
                     ("next_page", Value::String(_)) => "[token]".into(),
+                    ("duration_us" | "undo_duration_us", Value::Number(_)) => "[duration]".into(),
                     _ => redact(value, ids),
                 };
                 (key.clone(), value)

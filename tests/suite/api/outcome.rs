@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use db_model::types::Name;
 use nexus_tests::script::{Cue, Script};
+use reqwest::Method;
 use sagas::Outcome;
 use sagas::saga::{InstanceCreate, instance_create};
 use serde_json::json;
@@ -18,11 +19,22 @@ async fn an_operation_tells_later_what_its_caller_was_told() {
     let limits = json!({ "instances": 2, "vcpus": 1 });
     api.project_with("web", limits).await;
     api.instance("web", "one").await;
-    let exceeded = api.try_instance("web", "two").await.body;
+    // Durable before anything else: otherwise a refusal leaves nothing to look at.
+    let durable = |method, path| {
+        api.request(method, path)
+            .header("prefer", "respond-async, wait=30")
+    };
+    let create = async |name: &str| {
+        let body = json!({ "name": name, "vcpus": 1, "memory_bytes": MIB });
+        let create = durable(Method::POST, "/v1/projects/web/instances");
+        api.send(create.json(&body)).await.body
+    };
+    let exceeded = create("two").await;
     api.put("/v1/projects/web/quota", &json!({ "vcpus": 9 }))
         .await;
-    let taken = api.try_instance("web", "one").await.body;
-    let not_empty = api.delete("/v1/projects/web").await.body;
+    let taken = create("one").await;
+    let delete = durable(Method::DELETE, "/v1/projects/web");
+    let not_empty = api.send(delete).await.body;
     for (code, problem) in [
         ("quota_exceeded", exceeded),
         ("name_taken", taken),
@@ -42,6 +54,12 @@ async fn an_operation_tells_later_what_its_caller_was_told() {
         if code == "quota_exceeded" {
             insta::assert_json_snapshot!(redacted(&operation), @r#"
             {
+              "edges": [
+                {
+                  "from": "insert",
+                  "to": "stop"
+                }
+              ],
               "error": {
                 "detail": "the project quota of vcpus would be exceeded: 1 of 1 used, 1 requested",
                 "error_code": "quota_exceeded",
@@ -63,6 +81,8 @@ async fn an_operation_tells_later_what_its_caller_was_told() {
               "kind": "instance-create",
               "nodes": [
                 {
+                  "attempts": 1,
+                  "duration_us": "[duration]",
                   "error": {
                     "detail": "the project quota of vcpus would be exceeded: 1 of 1 used, 1 requested",
                     "error_code": "quota_exceeded",
@@ -80,12 +100,14 @@ async fn an_operation_tells_later_what_its_caller_was_told() {
                     "title": "The quota would be exceeded",
                     "type": "urn:nexus:problem:quota_exceeded"
                   },
+                  "kind": "db",
                   "name": "insert",
                   "state": "failed",
                   "time_finished": "[time]",
                   "time_started": "[time]"
                 },
                 {
+                  "kind": "db",
                   "name": "stop",
                   "state": "pending"
                 }
@@ -96,6 +118,7 @@ async fn an_operation_tells_later_what_its_caller_was_told() {
                 "kind": "instance",
                 "name": "two"
               },
+              "stalled": false,
               "state": "failed",
               "time_created": "[time]",
               "time_finished": "[time]"
@@ -131,6 +154,12 @@ async fn what_was_undone_is_seen_node_by_node() {
     let operation = api.get(&format!("/v1/operations/{}", saga.id())).await.body;
     insta::assert_json_snapshot!(redacted(&operation), @r#"
     {
+      "edges": [
+        {
+          "from": "insert",
+          "to": "stop"
+        }
+      ],
       "error": {
         "detail": "the database gave an answer that nobody expected",
         "error_code": "internal",
@@ -144,14 +173,21 @@ async fn what_was_undone_is_seen_node_by_node() {
       "kind": "instance-create",
       "nodes": [
         {
+          "attempts": 1,
+          "duration_us": "[duration]",
+          "kind": "db",
           "name": "insert",
           "state": "undone",
           "time_finished": "[time]",
           "time_started": "[time]",
           "time_undo_finished": "[time]",
-          "time_undo_started": "[time]"
+          "time_undo_started": "[time]",
+          "undo_attempts": 1,
+          "undo_duration_us": "[duration]"
         },
         {
+          "attempts": 1,
+          "duration_us": "[duration]",
           "error": {
             "detail": "the database gave an answer that nobody expected",
             "error_code": "internal",
@@ -161,6 +197,7 @@ async fn what_was_undone_is_seen_node_by_node() {
             "title": "An internal error",
             "type": "urn:nexus:problem:internal"
           },
+          "kind": "db",
           "name": "stop",
           "state": "failed",
           "time_finished": "[time]",
@@ -173,6 +210,7 @@ async fn what_was_undone_is_seen_node_by_node() {
         "kind": "instance",
         "name": "one"
       },
+      "stalled": false,
       "state": "failed",
       "time_created": "[time]",
       "time_finished": "[time]"

@@ -9,7 +9,7 @@ use nexus_tests::TestDatabase;
 use nexus_tests::fixture::{self, WIDE};
 use nexus_tests::proxy::{Proxy, Trouble};
 use sagas::saga::{InstanceCreate, InstanceDelete, instance_delete};
-use sagas::{Executor, ExecutorOptions, Outcome, Saga, SubmitError};
+use sagas::{Executor, ExecutorOptions, Outcome, Saga, Start, SubmitError};
 use uuid::Uuid;
 
 use super::{outcome, params, quota};
@@ -29,6 +29,7 @@ async fn quiet(pools: Database) -> Executor {
     let options = ExecutorOptions {
         heartbeat_interval: Duration::from_secs(3_600),
         lease: Duration::from_secs(7_200),
+        watchdog_interval: Duration::from_secs(3_600),
         takes_over: false,
         ..ExecutorOptions::default()
     };
@@ -43,6 +44,7 @@ struct Scene<'a> {
     executor: Executor,
     project_id: Uuid,
     instance: Option<Instance>,
+    start: Start,
     before: ProjectQuota,
 }
 
@@ -52,6 +54,7 @@ impl<'a> Scene<'a> {
         direct: &'a Database,
         helper: &Executor,
         deed: Deed,
+        start: Start,
     ) -> Self {
         let name = format!("p-{}", Uuid::now_v7().simple());
         let project_id = fixture::project(helper, &name, WIDE).await.id;
@@ -71,6 +74,7 @@ impl<'a> Scene<'a> {
             executor,
             project_id,
             instance,
+            start,
             before,
         }
     }
@@ -90,7 +94,11 @@ impl<'a> Scene<'a> {
     }
 
     async fn submit<S: Saga>(&self, params: S::Params) -> bool {
-        match self.executor.submit::<S>(params, "conformance").await {
+        let submitted = match self.start {
+            Start::Durable => self.executor.submit::<S>(params, "conformance").await,
+            Start::Riding => self.executor.begin::<S>(params, "conformance").await,
+        };
+        match submitted {
             Ok(mut submitted) => {
                 let ended = outcome(&mut submitted).await;
                 assert!(matches!(ended, Outcome::Succeeded(_)), "it did not succeed");
@@ -144,15 +152,24 @@ async fn cuts(scene: Scene<'_>) -> Vec<(usize, Trouble)> {
     cuts
 }
 
-async fn cut_at_every_message(deed: Deed) {
+async fn cut_at_every_message(deed: Deed, start: Start) {
     let database = TestDatabase::new().await;
     let direct = database.pools();
     let helper = quiet(direct.clone()).await;
-    let scene = || Scene::new(&database, &direct, &helper, deed);
+    let scene = || Scene::new(&database, &direct, &helper, deed, start);
     let cuts = cuts(scene().await).await;
     let flights = cuts.last().unwrap().0 + 1;
-    println!("{deed:?}: {} cuts of {flights} flights", cuts.len());
-    assert!(flights >= 4 && cuts.len() > 50, "{cuts:?}");
+    println!(
+        "{deed:?}, {start:?}: {} cuts of {flights} flights",
+        cuts.len()
+    );
+    // The row alone, if it is to be durable first; then a flight for each node, the end in the last.
+    let expected = match start {
+        Start::Durable => 3,
+        Start::Riding => 2,
+    };
+    assert_eq!(flights, expected, "{cuts:?}");
+    assert!(cuts.len() > 40, "{cuts:?}");
     let check = |(flight, trouble): (usize, Trouble)| async move {
         let scene = scene().await;
         scene.proxy.on(trouble.at(scene.proxy.flights() + flight));
@@ -174,10 +191,20 @@ async fn cut_at_every_message(deed: Deed) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn j01_a_create_cut_at_any_message_in_either_direction_ends_and_is_done_once() {
-    cut_at_every_message(Deed::Create).await;
+    cut_at_every_message(Deed::Create, Start::Durable).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn j01_a_create_whose_row_rides_cut_at_any_message_ends_and_is_done_once() {
+    cut_at_every_message(Deed::Create, Start::Riding).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn j01_a_delete_cut_at_any_message_in_either_direction_ends_and_is_done_once() {
-    cut_at_every_message(Deed::Delete).await;
+    cut_at_every_message(Deed::Delete, Start::Durable).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn j01_a_delete_whose_row_rides_cut_at_any_message_ends_and_is_done_once() {
+    cut_at_every_message(Deed::Delete, Start::Riding).await;
 }

@@ -267,10 +267,20 @@ async fn g06_an_insert_that_is_blocked_waits_for_as_long_as_its_lock_time_out() 
     assert_eq!(error.step().unwrap().label, "project.insert");
     assert!(begun.elapsed() < LOCK_TIMEOUT, "{:?}", begun.elapsed());
 
-    // An operation is durable and goes on waiting, whatever its caller does.
+    // Who waits is told to come again once the lock has not come free, and nothing was written.
+    let answer = create(&service, "web").await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert_eq!(answer.header("retry-after"), "1");
+    assert_eq!(answer.body["error_code"], "unavailable");
+    assert!(answer.body["operation_id"].is_null(), "{answer:?}");
+    assert_eq!(database.number("SELECT count(*) FROM saga").await, 0);
+
+    // An operation that is durable goes on waiting, whatever its caller does.
     let body = json!({ "name": "web" });
     let patient = service.request(Method::POST, "/v1/projects").json(&body);
-    let accepted = service.send(patient.header("prefer", "wait=1")).await;
+    let accepted = service
+        .send(patient.header("prefer", "respond-async, wait=1"))
+        .await;
     assert_eq!(accepted.status, 202, "{accepted:?}");
     holder.batch_execute("ROLLBACK").await.unwrap();
     let path = format!("/v1/operations/{}", accepted.body["id"].as_str().unwrap());

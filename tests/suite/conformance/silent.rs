@@ -104,7 +104,8 @@ async fn e01_e09_an_error_of_an_operation_is_one_record_whether_or_not_somebody_
     };
     let answer = process.send(create("waits", "wait=30")).await;
     assert_eq!(answer.status, 500, "{answer:?}");
-    let operation = answer.body["operation_id"].as_str().unwrap().to_owned();
+    // It was never more than a batch that failed.
+    assert!(answer.body["operation_id"].is_null(), "{answer:?}");
     let answer = process.send(create("leaves", "respond-async")).await;
     assert_eq!(answer.status, 202, "{answer:?}");
     let path = format!("/v1/operations/{}", answer.body["id"].as_str().unwrap());
@@ -121,7 +122,6 @@ async fn e01_e09_an_error_of_an_operation_is_one_record_whether_or_not_somebody_
         // The row is data of a caller.
         assert!(!error.to_string().contains("sad"), "{error}");
     }
-    assert_names(&errors[0], &[&operation]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -92,10 +92,16 @@ async fn callers_who_hang_up_cancel_nothing() {
             .unwrap()
             .len()
     };
+    // Their operations are not durable yet: each waits in its first batch.
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' \
+                   AND datname = current_database() AND application_name LIKE 'nexus/%'";
+    let looker = session(&process.database_url()).await;
     nexus_tests::eventually("all operations have begun", async || {
-        count("/v1/operations?state=running").await == CALLERS
+        let row = looker.query_one(waiting, &[]).await.unwrap();
+        row.get::<_, i64>(0) == i64::try_from(CALLERS).unwrap()
     })
     .await;
+    assert_eq!(count("/v1/operations").await, 0);
     drop(sockets);
     held.rollback().await.unwrap();
     nexus_tests::eventually("all operations have succeeded", async || {

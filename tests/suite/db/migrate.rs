@@ -97,7 +97,7 @@ async fn the_schema_of_a_newer_version_is_refused_and_left_alone() {
     assert_eq!(
         error.to_string(),
         "the database has the schema of a newer version of nexus (migration 99990101000000, this version ends with \
-         00000000000014): start that version, or use another database"
+         00000000000016): start that version, or use another database"
     );
     assert_same(&dump(&database).await, &before);
     database.assert_books_balance().await;

@@ -16,7 +16,7 @@ SELECT format(E'    %s (%s) {\\n%s\\n    }', c.relname,
      WHERE p.conrelid = c.oid AND p.contype = 'p'),
     string_agg(format(CASE WHEN a.attnotnull THEN '        %s -> %s,' ELSE '        %s -> Nullable<%s>,' END,
         a.attname, CASE format_type(a.atttypid, a.atttypmod)
-        WHEN 'uuid' THEN 'Uuid' WHEN 'bigint' THEN 'BigInt' WHEN 'integer' THEN 'Integer' WHEN 'text' THEN 'Text'
+        WHEN 'uuid' THEN 'Uuid' WHEN 'bigint' THEN 'BigInt' WHEN 'integer' THEN 'Integer' WHEN 'smallint' THEN 'SmallInt' WHEN 'text' THEN 'Text'
         WHEN 'boolean' THEN 'Bool' WHEN 'json' THEN 'Json' WHEN 'timestamp with time zone' THEN 'Timestamptz'
         ELSE 'no type is known for ' || format_type(a.atttypid, a.atttypmod) END), E'\\n' ORDER BY a.attnum))
 FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped

@@ -6,6 +6,7 @@ use nexus_tests::fault::Faults;
 use nexus_tests::process::Program;
 use nexus_tests::proxy::Trouble;
 use nexus_tests::{TestDatabase, TestService};
+use reqwest::Method;
 use serde_json::json;
 
 const DOCUMENT: &str = include_str!("../../../docs/operations.md");
@@ -80,9 +81,11 @@ async fn a_lost_reply_to_a_batch_that_has_committed_is_no_defect() {
     // In the insert of a saga, in a node of it, and in a change of one batch.
     proxy.on(Trouble::LoseReply.to("INSERT INTO saga ("));
     proxy.on(Trouble::LoseReply.to("INSERT INTO \"project\""));
-    let created = process
-        .post("/v1/projects", &json!({ "name": "web" }))
-        .await;
+    let create = process
+        .request(Method::POST, "/v1/projects")
+        .header("prefer", "respond-async, wait=30")
+        .json(&json!({ "name": "web" }));
+    let created = process.send(create).await;
     assert_eq!(created.status, 201, "{created:?}");
     proxy.on(Trouble::LoseReply.to("INSERT INTO \"event\""));
     let limits = json!({ "projects": 7 });

@@ -23,6 +23,7 @@ async fn held(database_url: &str) -> Client {
 async fn under_way(process: &Process) -> JoinHandle<Option<Answer>> {
     let create = process
         .request(Method::POST, "/v1/projects")
+        .header("prefer", "respond-async, wait=60")
         .json(&json!({ "name": "web" }));
     let answer = tokio::spawn(async move { Some(Answer::read(create.send().await.ok()?).await) });
     eventually("the operation is under way", async || {

@@ -1,15 +1,18 @@
 //! The replay suite: every saga of the registry over every commit of its way.
 //!
-//! For each saga: its success; every node repeated; every node failed in turn, which must leave
-//! everything as it was; every undo repeated; and a crash before and after every commit, forward and
-//! unwinding, from which a second executor recovers to exactly what the uninterrupted run gives.
-//! The cases come from the registry and from the points that a run passes, so a new saga is covered
-//! the moment it is registered.
+//! For each saga, once with its row made durable first and once with the row in its first batch: its
+//! success; every set of nodes repeated; every node told that it failed after its effect; every node failed
+//! in turn, which must leave everything as it was, with every set of undos repeated; a crash before and
+//! after every commit, forward and unwinding, from which a second executor recovers to exactly what the
+//! uninterrupted run gives; and a crash of the second one too, behind every commit that it gets to. The cases
+//! come from the registry and from the points that a run passes, so a new saga is covered the moment it is
+//! registered.
 
 use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use db_model::Database;
 use db_model::batch::Batch;
 use db_model::query;
 use futures::{StreamExt, stream};
@@ -21,7 +24,7 @@ use sagas::{Executor, ExecutorOptions, Outcome, Start, registry};
 use serde_json::Value;
 
 /// Cases that run at once.
-const AT_ONCE: usize = 6;
+const AT_ONCE: usize = 12;
 
 /// The rows that sagas change, without ids and times. With the generations it shows how often a row
 /// was changed, so a second effect cannot hide.
@@ -43,9 +46,9 @@ struct Case {
     definition: Arc<Definition>,
     node: String,
     name: String,
-    cues: Vec<Cue>,
-    /// Cues of the executor that recovers; there is a crash if there are some.
-    recovery: Option<Vec<Cue>>,
+    start: Start,
+    /// Cues of each executor in turn: all but the last one's saga is halted.
+    lives: Vec<Vec<Cue>>,
     expected: Expected,
 }
 
@@ -56,6 +59,8 @@ enum Expected {
     AsBefore,
     /// The rows that the uninterrupted run gives, and its state of the saga.
     Same(Arc<Run>),
+    /// There never was a saga, and nothing changed.
+    Nothing,
 }
 
 /// What a run gave.
@@ -63,16 +68,28 @@ enum Expected {
 struct Run {
     before: Value,
     after: Value,
-    state: String,
+    /// How the saga ended, or that there is none.
+    state: Option<String>,
+    /// The points that the last executor passed.
     points: Vec<Point>,
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replay_every_saga_over_every_commit() {
-    let mut cases = Vec::new();
-    for definition in registry::builtin().all() {
-        cases.extend(cases_of(definition).await);
+    let starts = [Start::Durable, Start::Riding];
+    let all = registry::builtin().all().iter();
+    let all = all.flat_map(|definition| starts.map(|start| (definition, start)));
+    let found = stream::iter(all).map(|(definition, start)| Cases::of(definition, start));
+    let found: Vec<_> = found.buffer_unordered(AT_ONCE).collect().await;
+    let (mut cases, mut again) = (Vec::new(), Vec::new());
+    for of_one in found {
+        cases.extend(of_one.cases);
+        again.extend(of_one.again);
     }
+    let again = stream::iter(again)
+        .map(Again::cases)
+        .buffer_unordered(AT_ONCE);
+    cases.extend(again.collect::<Vec<_>>().await.into_iter().flatten());
     let count = cases.len();
     let lines = stream::iter(cases).map(check).buffer_unordered(AT_ONCE);
     let mut lines: Vec<String> = lines.collect().await;
@@ -81,8 +98,8 @@ async fn replay_every_saga_over_every_commit() {
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
-        "\n{:<16} {:<10} {:<44} {:>6}",
-        "saga", "node", "case", "ms"
+        "\n{:<16} {:<8} {:<18} {:<52} {:>6}",
+        "saga", "start", "node", "case", "ms"
     )
     .unwrap();
     for line in &lines {
@@ -96,81 +113,209 @@ async fn replay_every_saga_over_every_commit() {
 }
 
 /// The cases of one saga, from what its uninterrupted runs pass.
-async fn cases_of(definition: &Arc<Definition>) -> Vec<Case> {
-    let success = Arc::new(run(definition, Vec::new(), None).await);
-    assert_eq!(
-        success.state, "succeeded",
-        "{} does not succeed by itself",
-        definition.name
-    );
-    assert_ne!(
-        success.before, success.after,
-        "{} has no effect",
-        definition.name
-    );
-    let same = Expected::Same(Arc::clone(&success));
-    let case = |node: &str, name: &str, cues, recovery, expected| Case {
-        definition: Arc::clone(definition),
-        node: node.to_owned(),
-        name: name.to_owned(),
-        cues,
-        recovery,
-        expected,
-    };
-    let mut cases = vec![case("", "success", Vec::new(), None, same.clone())];
-    for point in &success.points {
-        let cues = vec![Cue::halt(point)];
-        cases.push(case(
-            &point.what,
-            &crash("forward", point),
-            cues,
-            Some(Vec::new()),
-            same.clone(),
-        ));
+struct Cases {
+    definition: Arc<Definition>,
+    start: Start,
+    nodes: Vec<String>,
+    cases: Vec<Case>,
+    again: Vec<Again>,
+}
+
+impl Cases {
+    async fn of(definition: &Arc<Definition>, start: Start) -> Self {
+        let mut cases = Self {
+            definition: Arc::clone(definition),
+            start,
+            nodes: definition.node_names().map(str::to_owned).collect(),
+            cases: Vec::new(),
+            again: Vec::new(),
+        };
+        cases.forward().await;
+        for failing in 0..cases.nodes.len() {
+            cases.failing(failing).await;
+        }
+        cases
     }
-    for (index, node) in definition.node_names().enumerate() {
-        let repeat = vec![Cue::repeat(Commit::Action, node)];
-        cases.push(case(node, "repeated", repeat, None, same.clone()));
-        let fail = Cue::fail(node);
-        cases.push(case(
-            node,
-            "failed",
-            vec![fail.clone()],
-            None,
-            Expected::AsBefore,
-        ));
-        let failure = Arc::new(run(definition, vec![fail.clone()], None).await);
-        for undone in definition
-            .node_names()
-            .take(index)
-            .filter(|n| definition.is_undoable(n))
-        {
-            let cues = vec![fail.clone(), Cue::repeat(Commit::Undo, undone)];
+
+    fn add(&mut self, node: &str, name: String, lives: Vec<Vec<Cue>>, expected: Expected) {
+        self.cases.push(Case {
+            definition: Arc::clone(&self.definition),
+            node: node.to_owned(),
+            name,
+            start: self.start,
+            lives,
+            expected,
+        });
+    }
+
+    async fn run(&self, lives: Vec<Vec<Cue>>) -> Run {
+        run(&self.definition, self.start, lives).await
+    }
+
+    /// What a run that fails at a node leaves: nothing at all where that is the batch with the row.
+    fn undone(&self, failing: usize) -> Expected {
+        match (self.start, failing) {
+            (Start::Riding, 0) => Expected::Nothing,
+            _ => Expected::AsBefore,
+        }
+    }
+
+    async fn forward(&mut self) {
+        let success = Arc::new(self.run(vec![Vec::new()]).await);
+        let name = self.definition.name;
+        assert_eq!(
+            success.state.as_deref(),
+            Some("succeeded"),
+            "{name} does not succeed by itself"
+        );
+        assert_ne!(success.before, success.after, "{name} has no effect");
+        let same = Expected::Same(Arc::clone(&success));
+        self.add("", "success".to_owned(), vec![Vec::new()], same.clone());
+        for set in sets(&self.nodes) {
+            let cues = set.iter().map(|node| Cue::repeat(Commit::Action, node));
+            self.add(
+                &set.join("+"),
+                "repeated".to_owned(),
+                vec![cues.collect()],
+                same.clone(),
+            );
+        }
+        for node in self.nodes.clone() {
+            let cues = vec![Cue::fail_after(&node)];
+            self.add(
+                &node,
+                "failed after its effect".to_owned(),
+                vec![cues],
+                same.clone(),
+            );
+        }
+        for (index, point) in success.points.iter().enumerate() {
+            let unborn = self.start == Start::Riding && index == 0;
+            let expected = if unborn {
+                Expected::Nothing
+            } else {
+                same.clone()
+            };
+            let lives = if unborn {
+                vec![vec![Cue::halt(point)]]
+            } else {
+                vec![vec![Cue::halt(point)], Vec::new()]
+            };
+            self.add(&point.what, crash("forward", point), lives, expected);
+            if !unborn {
+                self.crashed_again(&crash("forward", point), &[], point, &success);
+            }
+        }
+    }
+
+    async fn failing(&mut self, failing: usize) {
+        let node = self.nodes[failing].clone();
+        let fail = Cue::fail(&node);
+        self.add(
+            &node,
+            "failed".to_owned(),
+            vec![vec![fail.clone()]],
+            self.undone(failing),
+        );
+        if matches!(self.undone(failing), Expected::Nothing) {
+            return;
+        }
+        let failure = Arc::new(self.run(vec![vec![fail.clone()]]).await);
+        let same = Expected::Same(Arc::clone(&failure));
+        let undoable: Vec<_> = self.nodes[..failing]
+            .iter()
+            .filter(|node| self.definition.is_undoable(node))
+            .cloned()
+            .collect();
+        for set in sets(&undoable) {
+            let repeats = set.iter().map(|node| Cue::repeat(Commit::Undo, node));
+            let cues = [fail.clone()].into_iter().chain(repeats).collect();
             let name = format!("undo repeated, {node} failed");
-            cases.push(case(
-                undone,
-                &name,
-                cues,
-                None,
-                Expected::Same(Arc::clone(&failure)),
-            ));
+            self.add(&set.join("+"), name, vec![cues], same.clone());
         }
-        for point in &failure.points {
-            let cues = vec![fail.clone(), Cue::halt(point)];
+        for (index, point) in failure.points.iter().enumerate() {
+            if self.start == Start::Riding && index == 0 {
+                continue;
+            }
             // The halt comes first, should both be at one point.
-            let cues = cues.into_iter().rev().collect();
+            let cues = vec![Cue::halt(point), fail.clone()];
             let name = crash(&format!("{node} failed"), point);
-            let same = Expected::Same(Arc::clone(&failure));
-            cases.push(case(
+            self.add(
                 &point.what,
-                &name,
-                cues,
-                Some(vec![fail.clone()]),
-                same,
-            ));
+                name.clone(),
+                vec![cues, vec![fail.clone()]],
+                same.clone(),
+            );
+            self.crashed_again(&name, &[fail.clone()], point, &failure);
         }
     }
-    cases
+
+    /// Notes a crash whose recovery shall crash too. Only behind commits: a crash before one finds what a
+    /// crash behind the one before it leaves.
+    fn crashed_again(&mut self, name: &str, cues: &[Cue], point: &Point, same: &Arc<Run>) {
+        if point.side == Side::Before {
+            return;
+        }
+        self.again.push(Again {
+            definition: Arc::clone(&self.definition),
+            start: self.start,
+            name: name.to_owned(),
+            cues: cues.to_vec(),
+            point: point.clone(),
+            same: Arc::clone(same),
+        });
+    }
+}
+
+/// A crash whose recovery shall crash too, at each point that it gets to.
+struct Again {
+    definition: Arc<Definition>,
+    start: Start,
+    name: String,
+    cues: Vec<Cue>,
+    point: Point,
+    same: Arc<Run>,
+}
+
+impl Again {
+    async fn cases(self) -> Vec<Case> {
+        let then = |point: &Point| -> Vec<Cue> {
+            // The halt comes first, should both be at one point.
+            [Cue::halt(point)]
+                .into_iter()
+                .chain(self.cues.clone())
+                .collect()
+        };
+        let first = then(&self.point);
+        let lives = vec![first.clone(), self.cues.clone()];
+        let recovered = run(&self.definition, self.start, lives).await;
+        recovered
+            .points
+            .iter()
+            .filter(|again| again.side == Side::After)
+            .map(|again| Case {
+                definition: Arc::clone(&self.definition),
+                node: self.point.what.clone(),
+                name: format!("{}, {}", self.name, crash("then", again)),
+                start: self.start,
+                lives: vec![first.clone(), then(again), self.cues.clone()],
+                expected: Expected::Same(Arc::clone(&self.same)),
+            })
+            .collect()
+    }
+}
+
+/// Every set of some of these, from one of them to all.
+fn sets(nodes: &[String]) -> Vec<Vec<String>> {
+    (1_u32..1 << nodes.len())
+        .map(|set| {
+            let has = |index: &usize| set & (1 << index) != 0;
+            (0..nodes.len())
+                .filter(has)
+                .map(|index| nodes[index].clone())
+                .collect()
+        })
+        .collect()
 }
 
 fn crash(way: &str, point: &Point) -> String {
@@ -190,15 +335,16 @@ async fn check(case: Case) -> String {
         definition,
         node,
         name,
-        cues,
-        recovery,
+        start,
+        lives,
         expected,
     } = case;
-    let title = format!("{:<16} {:<10} {:<44}", definition.name, node, name);
-    let given = run(&definition, cues, recovery).await;
+    let row = format!("{start:?}").to_lowercase();
+    let title = format!("{:<16} {row:<8} {node:<18} {name:<52}", definition.name);
+    let given = run(&definition, start, lives).await;
     match expected {
         Expected::AsBefore => {
-            assert_eq!(given.state, "failed", "{title}");
+            assert_eq!(given.state.as_deref(), Some("failed"), "{title}");
             assert_eq!(
                 without_generations(given.before),
                 without_generations(given.after),
@@ -209,64 +355,70 @@ async fn check(case: Case) -> String {
             assert_eq!(given.state, uninterrupted.state, "{title}");
             assert_eq!(given.after, uninterrupted.after, "{title}");
         }
+        Expected::Nothing => {
+            assert_eq!(given.state, None, "{title}");
+            assert_eq!(given.before, given.after, "{title}");
+        }
     }
     format!("{title} {:>6}", begun.elapsed().as_millis())
 }
 
-/// Runs a saga's example in a database of its own under `cues`; if it is halted, a second executor
-/// recovers it under the cues of `recovery`.
-async fn run(definition: &Definition, cues: Vec<Cue>, recovery: Option<Vec<Cue>>) -> Run {
+/// Runs a saga's example in a database of its own. Each executor but the last is halted by its cues, and the
+/// next one recovers under its own.
+async fn run(definition: &Definition, start: Start, lives: Vec<Vec<Cue>>) -> Run {
     let database = TestDatabase::new().await;
     let pools = database.pools();
     let script = Arc::new(Script::default());
     let options = |probe: &Arc<Script>| ExecutorOptions {
         probe: Arc::clone(probe) as _,
+        // It is looked for what the dead have left twice in this time.
+        heartbeat_interval: Duration::from_millis(200),
         ..ExecutorOptions::default()
     };
-    let first = Executor::start(pools.clone(), options(&script))
+    let mut executor = Executor::start(pools.clone(), options(&script))
         .await
         .unwrap();
-    let fixture = fixture::replayed(&first).await;
+    let fixture = fixture::replayed(&executor).await;
     let before = effects(&database).await;
-    script.set(cues);
+    let deaths = lives.len() - 1;
+    let mut lives = lives.into_iter();
+    script.set(lives.next().unwrap());
 
     let (params, subject) = definition.example(&fixture).unwrap();
-    let mut submitted = first
-        .submit_any(definition.name, params, subject, "replay", Start::Durable)
+    let mut submitted = executor
+        .submit_any(definition.name, params, subject, "replay", start)
         .await
         .unwrap();
     let outcome = submitted.outcome().await;
-    let points = script.passed();
-    assert_eq!(
-        matches!(outcome, Outcome::Lost),
-        recovery.is_some(),
-        "{outcome:?}"
-    );
-
-    // The first one is dead: it says nothing more, and its lease is over.
-    first.stop();
-    let end = Batch::new().step(query::executor::end(first.id()));
-    end.commit(&pools.writes).await.unwrap();
-    if let Some(cues) = recovery {
+    let halted = matches!(outcome, Outcome::Lost);
+    assert!(halted || deaths == 0, "{outcome:?}");
+    for cues in lives {
+        // The one before is dead: it says nothing more, and its lease is over.
+        die(&executor, &pools).await;
         script.set(cues);
-        let second = Executor::start(database.pools(), options(&script))
+        executor = Executor::start(database.pools(), options(&script))
             .await
             .unwrap();
-        let unfinished = "SELECT count(*) FROM saga WHERE time_finished IS NULL";
+        let ended = "SELECT count(*) FROM saga WHERE time_finished IS NULL";
         database
-            .eventually("the saga ends", async || {
-                database.number(unfinished).await == 0
+            .eventually("the saga ends, or is halted", async || {
+                database.number(ended).await == 0 || script.halted()
             })
             .await;
-        assert_eq!(second.drain(Duration::from_secs(10)).await, 0);
     }
-    let state: String = database
+    let points = script.passed();
+    if deaths > 0 {
+        assert_eq!(executor.drain(Duration::from_secs(10)).await, 0);
+    } else {
+        die(&executor, &pools).await;
+    }
+    let state = database
         .client()
         .await
-        .query_one("SELECT state FROM saga WHERE id = $1", &[&submitted.id()])
+        .query_opt("SELECT state FROM saga WHERE id = $1", &[&submitted.id()])
         .await
         .unwrap()
-        .get(0);
+        .map(|row| row.get(0));
     let after = effects(&database).await;
     database.assert_books_balance().await;
     Run {
@@ -275,6 +427,12 @@ async fn run(definition: &Definition, cues: Vec<Cue>, recovery: Option<Vec<Cue>>
         state,
         points,
     }
+}
+
+async fn die(executor: &Executor, pools: &Database) {
+    executor.stop();
+    let end = Batch::new().step(query::executor::end(executor.id()));
+    end.commit(&pools.writes).await.unwrap();
 }
 
 async fn effects(database: &TestDatabase) -> Value {

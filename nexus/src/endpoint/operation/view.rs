@@ -29,6 +29,13 @@ pub async fn view(
     let events = read::saga::events(app.reads(), saga.id).await?;
     let registry = app.executor().registry();
     let definition = registry.of_row(&saga.name, &saga.definition_hash).cloned();
+    // A saga of several nodes that has ended has a log: this one was purged between the two reads.
+    let has_log = definition
+        .as_ref()
+        .is_none_or(|definition| definition.node_names().count() > 1);
+    if saga.time_finished.is_some() && events.is_empty() && has_log {
+        return Err(ApiError::not_found("operation", path.operation));
+    }
     Ok(Json(OperationView::new(
         saga,
         &events,

@@ -165,7 +165,8 @@ async fn d06_a_saga_is_in_no_transaction_between_its_commits() {
     let project = fixture::project(&executor, "web", fixture::WIDE).await;
     created(create(&executor, params(project.id, "one")).await);
     let tried = caller.1.lock().unwrap().clone();
-    assert!(tried.len() >= 10, "{tried:?}");
+    // Before and after each of two commits, of the project and of the instance.
+    assert!(tried.len() >= 8, "{tried:?}");
     assert!(tried.iter().all(Result::is_ok), "{tried:?}");
     database.assert_books_balance().await;
 }
