@@ -246,7 +246,7 @@ impl Cases {
                 vec![cues, vec![fail.clone()]],
                 same.clone(),
             );
-            self.crashed_again(&name, &[fail.clone()], point, &failure);
+            self.crashed_again(&name, std::slice::from_ref(&fail), point, &failure);
         }
     }
 
