@@ -106,6 +106,18 @@ impl Batch<()> {
         }
     }
 
+    /// Puts steps behind those that are there.
+    pub fn before(mut self, last: Vec<Step<()>>) -> Self {
+        let mut last = Batch::all(last).discard();
+        self.steps.append(&mut last.steps);
+        let (first, rest) = (self.decode, last.decode);
+        self.decode = Box::new(move |answers| {
+            first(answers)?;
+            rest(answers)
+        });
+        self
+    }
+
     /// Puts steps before those that are there.
     pub fn after(mut self, first: Vec<Step<()>>) -> Self {
         let mut all = Batch::all(first).discard();

@@ -1,7 +1,7 @@
-//! How a batch of a saga gets through: event and fence first, and the saga's row when it has none yet.
+//! How a batch of a saga gets through: event and fence first, or last the saga's row when it has none yet.
 //!
-//! A saga whose caller waits is *unborn* until its first batch has committed, for its row is part of it.
-//! A refusal of that batch leaves nothing behind. When the reply to it is lost, the row is written alone,
+//! A saga whose caller waits is *unborn* until its first batch has committed, for its row is part of it, at
+//! its end. A refusal of that batch has written nothing. When the reply to it is lost, the row is written alone,
 //! under the key that the batch would have written: either the batch has committed, or it never can any
 //! more, and the saga is like any other.
 
@@ -67,25 +67,29 @@ impl Run {
         };
         let is_end = end.is_some();
         let events = lock(&self.log).reserve(draft);
-        let mut before: Vec<Step<()>> = unborn
+        let mut record: Vec<Step<()>> = unborn
             .iter()
             .map(|row| saga::insert(NewSaga::clone(row)))
             .collect();
         // The saga's row before its events: its lock is taken for the update at once, and not shared first.
-        before.extend(end.map(|progress| saga::progress(self.fence, progress)));
-        before.append(&mut first);
-        before.extend(events.iter().map(|event| match unborn {
-            Some(_) => saga_event::insert_with_saga(self.fence.saga_id, event),
-            // The row's update in front is the fence.
-            None if is_end => saga_event::insert_with_saga(self.fence.saga_id, event),
-            None => saga_event::insert(self.fence, event),
+        record.extend(end.map(|progress| saga::progress(self.fence, progress)));
+        record.append(&mut first);
+        record.extend(events.iter().map(|event| {
+            // A row that is written or updated in front is the fence.
+            if unborn.is_some() || is_end {
+                saga_event::insert_with_saga(self.fence.saga_id, event)
+            } else {
+                saga_event::insert(self.fence, event)
+            }
         }));
-        let persistence = match unborn {
-            Some(_) => Persistence::Conflicts,
-            None => Persistence::Endless,
+        let (batch, persistence) = match unborn {
+            // Nobody else knows the new row, so there is no lock to be in order; and this very batch is never
+            // sent twice, so no guard can give a false answer before the key is met. What the effect's guards
+            // refuse then has not even begun to write.
+            Some(_) => (effect.before(record), Persistence::Conflicts),
+            None => (effect.after(record), Persistence::Endless),
         };
-        let sent = effect
-            .after(before)
+        let sent = batch
             .commit_each(&self.means.writes, persistence, deadline)
             .await;
         if let Err(error) = sent {
