@@ -117,10 +117,10 @@ fn of_view(view: &OperationView) -> Graph {
         .iter()
         .filter_map(|edge| Some((place(&edge.from)?, place(&edge.to)?)));
     let operation = &view.operation;
-    let stalled = if view.stalled { ", stalled" } else { "" };
+    let stalled = if view.stalled { " (stalled)" } else { "" };
     let state = operation.state.as_str();
     Graph {
-        title: format!("{} {}: {state}{stalled}", operation.kind, operation.id),
+        title: format!("{} {}, {state}{stalled}", operation.kind, operation.id),
         nodes: view.nodes.iter().map(drawn).collect(),
         edges: edges.collect(),
     }
