@@ -5,7 +5,9 @@ use std::sync::Arc;
 use db_model::Database;
 use db_model::model::ProjectLimits;
 use db_model::pool::ReadPool;
+use db_model::types::limits::OPERATION_STREAMS_MAX;
 use sagas::Executor;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 /// The state of the service, cheap to clone.
@@ -19,6 +21,7 @@ struct Parts {
     project_limits: ProjectLimits,
     ending: CancellationToken,
     waits_end: CancellationToken,
+    streams: Arc<Semaphore>,
 }
 
 impl App {
@@ -32,6 +35,7 @@ impl App {
             project_limits,
             ending,
             waits_end,
+            streams: Arc::new(Semaphore::new(OPERATION_STREAMS_MAX)),
         };
         Self(Arc::new(parts))
     }
@@ -59,6 +63,11 @@ impl App {
     /// Cancelled when the process has begun to end.
     pub fn ending(&self) -> &CancellationToken {
         &self.0.ending
+    }
+
+    /// A place for a caller who follows an operation, until it is dropped; none while all are taken.
+    pub fn stream_place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0.streams).try_acquire_owned().ok()
     }
 
     /// Cancelled when callers who wait for their operation shall be told to look later, because

@@ -14,6 +14,7 @@ pub mod cli;
 pub mod config;
 pub mod database;
 pub mod endpoint;
+pub mod follow;
 pub mod graph;
 pub mod http;
 pub mod metrics;

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi as _;
 use utoipa::openapi::OpenApi;
 
-use crate::api::operation::Operation;
+use crate::api::operation::{Operation, OperationEvent};
 use crate::api::problem::{Blocker, Blockers, ErrorCode, FieldError, Problem, QuotaExcess, Rule};
 use crate::router;
 
@@ -29,7 +29,7 @@ use crate::router;
         (name = "events", description = "What happened to projects, instances and quotas, to follow along."),
         (name = "service", description = "The service itself."),
     ),
-    components(schemas(Problem, Operation)),
+    components(schemas(Problem, Operation, OperationEvent)),
 )]
 struct Base;
 

@@ -9,7 +9,8 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::app::App;
 use crate::endpoint::{
-    event, fleet_instance, fleet_quota, instance, operation, project, project_quota, version,
+    event, fleet_instance, fleet_quota, instance, operation, operation_event, project,
+    project_quota, version,
 };
 use crate::http::edge;
 use crate::openapi;
@@ -33,6 +34,7 @@ pub fn routes() -> OpenApiRouter<App> {
         ))
         .routes(routes!(operation::list::list))
         .routes(routes!(operation::view::view))
+        .routes(routes!(operation_event::list::list))
         .routes(routes!(event::list::list))
         .routes(routes!(version::view::view))
 }

@@ -4,6 +4,7 @@
 //! after one row, and an error behind it with it) and keeps the SQLSTATE and the query's name.
 
 pub mod event;
+pub mod executor;
 pub mod instance;
 pub mod page;
 pub mod project;

@@ -23,6 +23,8 @@ pub struct SagaFilter {
     pub name: Option<String>,
     /// Only in or on this project.
     pub project_id: Option<Uuid>,
+    /// Only of these.
+    pub ids: Option<Vec<Uuid>>,
 }
 
 /// A saga by id.
@@ -48,6 +50,36 @@ pub async fn events(pool: &ReadPool, id: Uuid) -> Result<Vec<SagaEvent>, ReadErr
     rows!(pool, "saga_event.list", query)
 }
 
+/// The part of a saga's log behind a number, in the order of its sequence. While the saga goes on numbers may
+/// be missing in it: batches of nodes side by side commit in any order.
+///
+/// # Errors
+/// [`ReadError`], when the database gives no answer.
+pub async fn events_after(
+    pool: &ReadPool,
+    id: Uuid,
+    after: i64,
+) -> Result<Vec<SagaEvent>, ReadError> {
+    let query = saga_event::table
+        .filter(saga_event::saga_id.eq(id))
+        .filter(saga_event::sequence.gt(after))
+        .order(saga_event::sequence)
+        .select(SagaEvent::as_select());
+    rows!(pool, "saga_event.list_after", query)
+}
+
+/// The logs of several sagas, each in the order of its sequence.
+///
+/// # Errors
+/// [`ReadError`], when the database gives no answer.
+pub async fn logs(pool: &ReadPool, ids: Vec<Uuid>) -> Result<Vec<SagaEvent>, ReadError> {
+    let query = saga_event::table
+        .filter(saga_event::saga_id.eq_any(ids))
+        .order((saga_event::saga_id, saga_event::sequence))
+        .select(SagaEvent::as_select());
+    rows!(pool, "saga_event.list_several", query)
+}
+
 /// One page of sagas. Its order by name is by the resource's name.
 ///
 /// # Errors
@@ -66,6 +98,9 @@ pub async fn list(
     }
     if let Some(project_id) = filter.project_id {
         query = query.filter(saga::project_id.eq(project_id));
+    }
+    if let Some(ids) = &filter.ids {
+        query = query.filter(saga::id.eq_any(ids.clone()));
     }
     let query = paged!(query, page, saga.resource_name, time_created, id);
     rows!(pool, "saga.list", query)

@@ -174,6 +174,19 @@ pub const FEED_SEQUENCE_MAX: i64 = 1 << 53;
 /// Numbers of the feed that one page looks at, whatever its filter lets pass.
 pub const FEED_SCAN_MAX: i64 = 10_000;
 
+// Following an operation.
+
+/// Operations that callers follow at one process at once: each asks the database about once a second.
+pub const OPERATION_STREAMS_MAX: usize = 128;
+/// How often the log of an operation that is followed is looked at while something comes.
+pub const OPERATION_FOLLOW_INTERVAL: Duration = Duration::from_millis(200);
+/// The same after a while without anything, and while the database is away.
+pub const OPERATION_FOLLOW_INTERVAL_MAX: Duration = Duration::from_secs(1);
+/// How long a stream may be silent before a comment is sent, which finds out whether anybody still reads.
+pub const OPERATION_STREAM_KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// Operations that the command line lists, unless told.
+pub const OPERATIONS_LISTED_DEFAULT: u32 = 50;
+
 // Sessions: set on every connection right after it was authenticated.
 
 /// Longest time one statement may run on the server.

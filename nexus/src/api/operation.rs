@@ -1,5 +1,6 @@
 //! Operations: sagas as callers see them. The one file that maps the one to the other.
 
+mod event;
 mod node;
 
 use chrono::{DateTime, Utc};
@@ -17,6 +18,7 @@ use super::problem::{ErrorCode, Problem};
 use super::value::Timestamp;
 use node::Shape;
 
+pub use event::{OperationEvent, OperationEventKind, contiguous, tell};
 pub use node::{Node, NodeKind, NodeState};
 
 /// How an operation stands.
@@ -197,7 +199,7 @@ impl OperationView {
         definition: Option<&Definition>,
         now: DateTime<Utc>,
     ) -> Self {
-        let shape = Shape::of(definition, events);
+        let shape = Shape::of(definition, &saga, events);
         let nodes = node::nodes(&saga, events, &shape);
         let edges = shape.edges.iter().map(|(from, to)| Edge {
             from: shape.nodes[*from].0.clone(),

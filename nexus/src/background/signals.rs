@@ -6,7 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// What a process ends with that was interrupted twice: 128 and SIGINT, as shells have it.
-const EXIT_INTERRUPTED: i32 = 130;
+pub const EXIT_INTERRUPTED: u8 = 130;
 
 /// A token that SIGTERM or Ctrl-C cancels. From now on neither ends the process by itself.
 ///
@@ -26,7 +26,7 @@ pub fn listen() -> io::Result<CancellationToken> {
         // A supervisor may repeat SIGTERM; only a person's second Ctrl-C means at once.
         interrupt.recv().await;
         tracing::warn!("interrupted again: ending at once");
-        std::process::exit(EXIT_INTERRUPTED);
+        std::process::exit(EXIT_INTERRUPTED.into());
     });
     Ok(token)
 }

@@ -4,6 +4,7 @@ mod args;
 mod db_url;
 mod openapi;
 mod quota_check;
+mod saga;
 mod server;
 
 use std::error::Error;
@@ -48,6 +49,11 @@ enum Command {
         #[command(subcommand)]
         command: QuotaCommand,
     },
+    /// Look after operations, whichever process runs them.
+    Saga {
+        #[command(subcommand)]
+        command: saga::SagaCommand,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -78,6 +84,7 @@ pub fn main() -> ExitCode {
         Some(Command::Quota {
             command: QuotaCommand::Check(args),
         }) => run(Output::Stderr, quota_check::run(args)),
+        Some(Command::Saga { command }) => run(Output::Stderr, saga::run(command)),
     };
     result.unwrap_or_else(|error| {
         // One line, whatever the sources hold.
@@ -152,6 +159,14 @@ mod tests {
             &["--drain-grace-seconds", "x"],
             &["quota"],
             &["db", "drop"],
+            &["saga"],
+            &["saga", "list", "--state", "unwinding"],
+            &["saga", "list", "--limit", "0"],
+            &["saga", "show"],
+            &["saga", "show", "web"],
+            &["saga", "graph"],
+            &["saga", "graph", "--kind", "project-make"],
+            &["saga", "retry", "1"],
         ] {
             assert!(parse(line).is_err(), "{line:?}");
         }

@@ -8,6 +8,7 @@ pub mod fleet_instance;
 pub mod fleet_quota;
 pub mod instance;
 pub mod operation;
+pub mod operation_event;
 pub mod project;
 pub mod project_quota;
 pub mod version;

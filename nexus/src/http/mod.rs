@@ -5,6 +5,7 @@ pub mod error;
 pub mod etag;
 pub mod extract;
 pub mod feed;
+pub mod last_event_id;
 pub mod page;
 pub mod prefer;
 pub mod request_id;

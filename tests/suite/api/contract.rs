@@ -83,6 +83,14 @@ fn hold_response(request: &str, operation: &Value, answer: &Answer) {
     conform(&answer.body, schema, &what);
 }
 
+/// Holds the data of an event of a stream against the document.
+pub fn hold_event(event: &str, data: &Value) {
+    let path = "/v1/operations/{operation}/events";
+    let kinds = &DOCUMENT["paths"][path]["get"]["x-event-data"];
+    let schema = kinds.get(event).unwrap_or(&kinds["*"]);
+    conform(data, schema, &format!("event {event}: {data}"));
+}
+
 /// The operation behind a request.
 pub fn operation(method: &str, path: &str) -> Option<&'static Value> {
     let segments: Vec<_> = path.split('/').collect();

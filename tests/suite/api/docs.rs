@@ -122,6 +122,7 @@ async fn every_example_of_a_request_does_what_it_says() {
         "instance_view",
         "operation_list",
         "operation_view",
+        "operation_event_list",
         "version_view",
         "event_list",
         "instance_delete",

@@ -12,6 +12,7 @@ mod input;
 mod instance;
 mod list;
 mod operation;
+mod operation_events;
 mod outcome;
 mod page;
 mod project;

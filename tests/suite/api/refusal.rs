@@ -186,7 +186,7 @@ pub async fn begin(api: &Api, other: &Executor, node: &str) -> String {
 }
 
 /// Begins to create project `web`, and leaves it half made.
-async fn begin_project(other: &Executor) -> String {
+pub async fn begin_project(other: &Executor) -> String {
     let limits = nexus_tests::fixture::WIDE;
     let name = Name::new("web").unwrap();
     let params = project_create::Params::new(name, String::new(), limits);

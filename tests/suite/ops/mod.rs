@@ -5,6 +5,7 @@ mod logs;
 mod metrics;
 mod purge;
 mod quota;
+mod saga;
 mod start;
 mod stop;
 mod users;

@@ -31,6 +31,21 @@ pub enum NodeState {
     UndoFailed,
 }
 
+impl NodeState {
+    /// The text on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Undoing => "undoing",
+            Self::Undone => "undone",
+            Self::UndoFailed => "undo_failed",
+        }
+    }
+}
+
 /// What a node of an operation may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -108,10 +123,12 @@ pub(super) struct Shape {
 
 impl Shape {
     /// That of a definition; of a saga that this program does not know, what its log tells.
-    pub fn of(definition: Option<&Definition>, events: &[SagaEvent]) -> Self {
+    pub fn of(definition: Option<&Definition>, saga: &Saga, events: &[SagaEvent]) -> Self {
         let Some(definition) = definition else {
             let last = events.iter().map(|event| event.node_id).max().unwrap_or(-1);
-            let nodes = (0..=last).map(|id| (format!("node-{id}"), NodeKind::Db));
+            // The success of the last node is no event.
+            let last = last + i64::from(saga.last_attempts.is_some());
+            let nodes = (0..=last).map(|id| (unknown(id), NodeKind::Db));
             return Self {
                 nodes: nodes.collect(),
                 edges: Vec::new(),
@@ -127,6 +144,18 @@ impl Shape {
             edges: definition.edges(),
         }
     }
+
+    /// The name of the node that has this id in the log.
+    pub fn name(&self, node_id: i64) -> String {
+        let place = usize::try_from(node_id).ok();
+        let node = place.and_then(|place| self.nodes.get(place));
+        node.map_or_else(|| unknown(node_id), |(name, _)| name.clone())
+    }
+}
+
+/// What a node is called of whose saga the definition is not known.
+fn unknown(node_id: i64) -> String {
+    format!("node-{node_id}")
 }
 
 /// The steps of a saga, in the order of its definition.
@@ -263,7 +292,7 @@ fn infer(saga: &Saga, shape: &Shape, nodes: &mut [Node]) {
 }
 
 /// Why a node failed: by its event, or else by the saga's failure, when that is the node's.
-fn problem(saga: &Saga, name: &str, event: &SagaEvent) -> Problem {
+pub(super) fn problem(saga: &Saga, name: &str, event: &SagaEvent) -> Problem {
     let of_saga = || {
         saga.error
             .as_ref()

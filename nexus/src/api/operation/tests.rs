@@ -171,3 +171,74 @@ fn a_saga_is_stalled_when_its_log_was_silent_for_too_long() {
     ));
     assert!(!stalled(SagaState::Stuck, last + patience * 2));
 }
+
+fn numbered(node_id: i64, kind: SagaEventKind, sequence: i64) -> SagaEvent {
+    SagaEvent {
+        sequence,
+        ..event(node_id, kind, None)
+    }
+}
+
+fn told(saga: &Saga, events: &[SagaEvent], known: bool) -> Vec<(i64, String, &'static str)> {
+    let definition = sagas::registry::builtin().find("instance-create").unwrap();
+    tell(saga, events, known.then_some(definition.as_ref()))
+        .into_iter()
+        .map(|event| (event.sequence, event.node, event.kind.as_str()))
+        .collect()
+}
+
+#[test]
+fn the_success_of_the_last_node_is_told_behind_the_log() {
+    let ended = Saga {
+        last_attempts: Some(2),
+        last_duration_us: Some(7),
+        ..saga(SagaState::Succeeded, None)
+    };
+    let first = numbered(0, SagaEventKind::Succeeded, 1);
+    let last = (2, "stop".to_owned(), "succeeded");
+    let whole = [(1, "insert".to_owned(), "succeeded"), last];
+    assert_eq!(told(&ended, &[first.clone()], true), whole);
+    let last = tell(&ended, &[first.clone()], None).pop().unwrap();
+    assert_eq!((last.attempts, last.duration_us), (2, Some(7)));
+    // Of a definition that this program does not know, by numbers.
+    let unknown = told(&ended, &[first.clone()], false);
+    assert_eq!(unknown[1], (2, "node-1".to_owned(), "succeeded"));
+    let view = OperationView::new(ended.clone(), &[first.clone()], None, at(3));
+    assert_eq!(view.nodes[1].state, NodeState::Succeeded);
+    // Not twice when the log has it, and not while it is under way.
+    let recorded = numbered(1, SagaEventKind::Succeeded, 2);
+    assert_eq!(told(&ended, &[first.clone(), recorded], true), whole);
+    assert_eq!(
+        told(&saga(SagaState::Running, None), &[first], true),
+        whole[..1]
+    );
+}
+
+#[test]
+fn events_are_told_up_to_the_first_gap() {
+    let log = [2, 3, 5].map(|sequence| numbered(0, SagaEventKind::Started, sequence));
+    let numbers = |after: i64, from: usize| -> Vec<i64> {
+        let events = contiguous(log[from..].to_vec(), after);
+        events.iter().map(|event| event.sequence).collect()
+    };
+    assert_eq!(numbers(0, 0), [0_i64; 0]);
+    assert_eq!(numbers(1, 0), [2, 3]);
+    assert_eq!(numbers(4, 2), [5]);
+    assert_eq!(numbers(i64::MAX, 3), [0_i64; 0]);
+}
+
+#[test]
+fn an_event_says_to_callers_what_the_problem_says_and_no_more() {
+    let data = json!({"output": "nobody's business"});
+    let succeeded = event(0, SagaEventKind::Succeeded, Some(data));
+    let failed = event(1, SagaEventKind::Failed, Some(not_found("stop")));
+    let events = tell(
+        &saga(SagaState::Unwinding, None),
+        &[succeeded, failed],
+        None,
+    );
+    let shown = serde_json::to_value(&events).unwrap();
+    assert!(!shown.to_string().contains("business"));
+    assert_eq!(shown[1]["error"]["error_code"], "not_found");
+    assert!(shown[1]["said"].is_null() && events[1].said.is_some());
+}

@@ -42,6 +42,7 @@ pub async fn list(
         states: filter.state.map(OperationState::saga_states),
         name: filter.kind,
         project_id,
+        ids: None,
     };
     let mut rows = read::saga::list(app.reads(), &filter, &page.request).await?;
     let next_page = page.cut(&mut rows);

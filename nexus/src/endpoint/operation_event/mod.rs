@@ -1,0 +1,3 @@
+//! The events of an operation.
+
+pub mod list;
