@@ -22,6 +22,7 @@ pub mod quiet;
 pub mod script;
 pub mod server;
 pub mod service;
+pub mod trial;
 
 pub use database::TestDatabase;
 pub use service::{Answer, TestService};

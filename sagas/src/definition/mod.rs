@@ -74,9 +74,12 @@ pub struct Definition {
     pub stalled_after: Duration,
     pub(crate) nodes: Vec<Node>,
     pub(crate) stages: Vec<Vec<Item>>,
-    example: fn(&Fixture) -> Result<(Value, Subject), serde_json::Error>,
+    example: Example,
     plan: OnceLock<Result<Arc<Plan>, String>>,
 }
+
+/// [`Saga::example`] and [`Saga::subject`], without their types.
+pub type Example = fn(&Fixture) -> Result<(Value, Subject), serde_json::Error>;
 
 /// A table of nodes that is no saga.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -102,20 +105,29 @@ impl Definition {
     /// # Errors
     /// [`DefinitionError`], when its table breaks a rule of tables.
     pub fn of<S: Saga>() -> Result<Self, DefinitionError> {
-        let Nodes { nodes, stages, .. } = S::nodes();
-        let wrong = |what: String| DefinitionError {
-            saga: S::NAME,
-            what,
-        };
-        check(&nodes, &stages).map_err(wrong)?;
         let example = |fixture: &Fixture| {
             let params = S::example(fixture);
             Ok((serde_json::to_value(&params)?, S::subject(&params)))
         };
+        Self::new(S::NAME, S::nodes(), S::STALLED_AFTER, example)
+    }
+
+    /// A definition for whose table there is no type, such as one that was drawn.
+    ///
+    /// # Errors
+    /// Those of [`Definition::of`].
+    pub fn new<P>(
+        name: &'static str,
+        nodes: Nodes<P>,
+        stalled_after: Duration,
+        example: Example,
+    ) -> Result<Self, DefinitionError> {
+        let Nodes { nodes, stages, .. } = nodes;
+        check(&nodes, &stages).map_err(|what| DefinitionError { saga: name, what })?;
         Ok(Self {
-            name: S::NAME,
-            hash: hash(S::NAME, &nodes, &stages),
-            stalled_after: S::STALLED_AFTER,
+            name,
+            hash: hash(name, &nodes, &stages),
+            stalled_after,
             nodes,
             stages,
             example,

@@ -15,6 +15,7 @@ use db_model::query::saga_event::{self, Rejection};
 use db_model::types::SagaEventKind;
 use db_model::types::limits::BATCH_DEADLINE;
 use serde_json::Value;
+use tokio::sync::MutexGuard;
 
 use super::log::{self, Decision, Draft};
 use super::run::{Birth, Run, Stopped, lock, nothing};
@@ -57,6 +58,7 @@ impl Run {
         own: Own,
         deadline: Duration,
     ) -> Result<Committed, Stopped> {
+        let _gate = self.gate().await;
         if self.is_stopped() {
             return Err(Stopped);
         }
@@ -93,16 +95,28 @@ impl Run {
             .commit_each(&self.means.writes, persistence, deadline)
             .await;
         if let Err(error) = sent {
-            lock(&self.log).release(&events);
-            return match unborn {
+            let committed = match unborn {
                 Some(row) => self.not_born(*row, error).await,
                 None => self.not_committed(error).await,
             };
+            // Only now: an earlier try may have committed, and what is recorded keeps its number.
+            lock(&self.log).release(&events);
+            return committed;
         }
         lock(&self.log).written(&events);
         self.ended.fetch_or(is_end, Ordering::AcqRel);
         self.born();
         Ok(Committed::Now)
+    }
+
+    /// Lets one batch at a time through while something rides along: the saga's row, or events of nodes that
+    /// compute. Two batches of neighbours would both carry it, and the second be refused for that alone.
+    async fn gate(&self) -> Option<MutexGuard<'_, ()>> {
+        if !self.is_unborn() && !lock(&self.log).has_riders() {
+            return None;
+        }
+        let gate = self.riding.lock().await;
+        (self.is_unborn() || lock(&self.log).has_riders()).then_some(gate)
     }
 
     fn unborn(&self) -> Option<Box<NewSaga>> {
@@ -260,8 +274,8 @@ impl Run {
                     Some(Rejection::Fenced) => return Err(self.stop("another process holds it")),
                     Some(Rejection::Ended) => break,
                     Some(Rejection::Recorded) => {
-                        lock(&self.log).release(&events);
                         self.recorded().await;
+                        lock(&self.log).release(&events);
                     }
                     None => {
                         lock(&self.log).release(&events);

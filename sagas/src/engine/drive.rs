@@ -9,7 +9,7 @@ use serde_json::Value;
 use steno::{SagaId, SagaResult, SagaResultErr, UndoActionError};
 
 use super::history;
-use super::run::{Birth, Run};
+use super::run::{Birth, Run, lock};
 use super::store::Store;
 use crate::failure::Failure;
 use crate::submit::SubmitError;
@@ -66,7 +66,9 @@ pub async fn drive(run: Arc<Run>, events: Vec<SagaEvent>) -> Ended {
         Ok(SagaResult {
             kind: Err(error), ..
         }) => {
-            let failure = failure_of(&error);
+            // Of several nodes that failed steno names the one that it numbers lowest.
+            let first = lock(&run.log).failure();
+            let failure = first.unwrap_or_else(|| failure_of(&error));
             if let Some((node, UndoActionError::PermanentFailure { source_error })) =
                 &error.undo_failure
             {

@@ -26,8 +26,12 @@ pub struct Log {
     durable: BTreeMap<(i64, i16), SagaEventKind>,
     /// Numbers of the log that are recorded, or sent and not yet decided.
     taken: BTreeSet<i64>,
+    /// Of these what is recorded.
+    recorded: BTreeSet<i64>,
     pending: Vec<Draft>,
     unwinding: bool,
+    /// The failure with the lowest number, and that.
+    failure: Option<(i64, Value)>,
 }
 
 impl Log {
@@ -46,6 +50,17 @@ impl Log {
     /// Whether a node has failed.
     pub fn is_unwinding(&self) -> bool {
         self.unwinding
+    }
+
+    /// Why the saga fails: the first failure that was recorded.
+    pub fn failure(&self) -> Option<Failure> {
+        let (_, data) = self.failure.clone()?;
+        serde_json::from_value(data).ok()
+    }
+
+    /// Whether something waits to ride along.
+    pub fn has_riders(&self) -> bool {
+        !self.pending.is_empty()
     }
 
     /// Lets an event ride along with the next one that must be durable.
@@ -84,15 +99,23 @@ impl Log {
     /// Notes that the events of a batch are durable.
     pub fn written(&mut self, events: &[NewEvent]) {
         for event in events {
-            self.note(event.node_id, event.kind);
+            self.note(
+                event.node_id,
+                event.kind,
+                event.sequence,
+                event.data.as_ref(),
+            );
         }
         self.forget_pending();
     }
 
-    /// Gives the numbers of a batch back that did not commit.
+    /// Gives the numbers of a batch back that did not commit, but for those that an earlier try of it has
+    /// recorded.
     pub fn release(&mut self, events: &[NewEvent]) {
         for event in events {
-            self.taken.remove(&event.sequence);
+            if !self.recorded.contains(&event.sequence) {
+                self.taken.remove(&event.sequence);
+            }
         }
     }
 
@@ -100,16 +123,32 @@ impl Log {
     pub fn found(&mut self, events: &[SagaEvent]) {
         for event in events {
             self.taken.insert(event.sequence);
+            self.recorded.insert(event.sequence);
             if event.is_current() {
-                self.note(event.node_id, event.kind);
+                self.note(
+                    event.node_id,
+                    event.kind,
+                    event.sequence,
+                    event.data.as_ref(),
+                );
             }
         }
         self.forget_pending();
     }
 
-    fn note(&mut self, node_id: i64, kind: SagaEventKind) {
+    fn note(&mut self, node_id: i64, kind: SagaEventKind, sequence: i64, data: Option<&Value>) {
         self.durable.insert((node_id, kind.phase()), kind);
-        self.unwinding |= kind == SagaEventKind::Failed;
+        self.recorded.insert(sequence);
+        if kind == SagaEventKind::Failed {
+            self.unwinding = true;
+            let is_first = self
+                .failure
+                .as_ref()
+                .is_none_or(|(first, _)| sequence < *first);
+            if let (true, Some(data)) = (is_first, data) {
+                self.failure = Some((sequence, data.clone()));
+            }
+        }
     }
 
     fn forget_pending(&mut self) {
@@ -174,6 +213,34 @@ mod tests {
         assert!(log.is_unwinding());
         let fourth = log.reserve(Some(draft(1, SagaEventKind::UndoFinished)));
         assert_eq!(numbers(&fourth), [3]);
+    }
+
+    #[test]
+    fn what_an_earlier_try_has_recorded_keeps_its_number() {
+        let mut log = Log::default();
+        let sent = log.reserve(Some(draft(0, SagaEventKind::Succeeded)));
+        log.written(&sent);
+        log.release(&sent);
+        let next = log.reserve(Some(draft(1, SagaEventKind::Succeeded)));
+        assert_eq!(numbers(&next), [2]);
+    }
+
+    #[test]
+    fn a_saga_fails_for_what_failed_first() {
+        let mut log = Log::default();
+        for (node_id, name) in [(3, "first"), (1, "second")] {
+            let failure = Failure::unexpected(name, String::new());
+            let failed = Draft {
+                data: serde_json::to_value(failure).ok(),
+                ..draft(node_id, SagaEventKind::Failed)
+            };
+            let events = log.reserve(Some(failed));
+            log.written(&events);
+        }
+        assert_eq!(
+            log.failure().map(|failure| failure.node),
+            Some("first".to_owned())
+        );
     }
 
     #[test]

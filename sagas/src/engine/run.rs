@@ -57,6 +57,10 @@ pub struct Run {
     stopped: watch::Sender<bool>,
     /// Whether the saga's end is durable, with its last node's batch.
     pub(super) ended: AtomicBool,
+    /// Held by a batch with which something rides along.
+    pub(super) riding: tokio::sync::Mutex<()>,
+    /// The failure of a node when the saga was not born; a neighbour of it may still give birth to it.
+    unrecorded: Mutex<Option<(usize, Draft)>>,
 }
 
 /// Whether the saga's row is durable.
@@ -105,6 +109,8 @@ impl Run {
             outputs: Mutex::new(Arc::new(outputs)),
             stopped: watch::Sender::new(false),
             ended: AtomicBool::new(false),
+            riding: tokio::sync::Mutex::default(),
+            unrecorded: Mutex::default(),
         }
     }
 
@@ -266,13 +272,15 @@ impl Run {
     /// learned may reach the server after a later one was refused. The log takes only one of the two.
     ///
     /// Of a saga that is not born nothing is recorded: its first batch was refused, and there is nothing.
+    /// Should a neighbour's batch commit all the same, the failure is recorded before that is undone.
     async fn fail(&self, node: usize, failure: Failure, begun: Begun) -> Result<Decision, Stopped> {
-        if self.is_unborn() {
-            return Ok(Err(failure));
-        }
         let attempts = failure.attempts();
         let data = serde_json::to_value(&failure).ok();
         let draft = begun.draft(id_of(node), SagaEventKind::Failed, attempts, data);
+        if self.is_unborn() {
+            *lock(&self.unrecorded) = Some((node, draft));
+            return Ok(Err(failure));
+        }
         let decided = self.write(node, draft).await?;
         Ok(decided.unwrap_or(Err(failure)))
     }
@@ -288,6 +296,11 @@ impl Run {
             )
         {
             return Ok(Ok(()));
+        }
+        let unrecorded = lock(&self.unrecorded).clone();
+        if let Some((failed, draft)) = unrecorded {
+            self.write(failed, draft).await?;
+            lock(&self.unrecorded).take();
         }
         loop {
             let begun = Begun::now();
