@@ -386,6 +386,13 @@ async fn beyond_the_bound_a_stream_is_refused_for_now() {
     let refused = api.get(&path(&operation)).await;
     assert_eq!(refused.status, 503);
     assert_eq!(refused.body["error_code"], "unavailable");
+    // Who hangs up leaves the place, once a comment has found out.
+    streams.pop();
+    eventually("a place is free", async || {
+        let request = api.request(Method::GET, &path(&operation));
+        request.send().await.unwrap().status() == 200
+    })
+    .await;
     other.drain(Duration::ZERO).await;
     for stream in &mut streams {
         let rest = stream.short_rest().await;

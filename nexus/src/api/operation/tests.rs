@@ -197,13 +197,15 @@ fn the_success_of_the_last_node_is_told_behind_the_log() {
     let first = numbered(0, SagaEventKind::Succeeded, 1);
     let last = (2, "stop".to_owned(), "succeeded");
     let whole = [(1, "insert".to_owned(), "succeeded"), last];
-    assert_eq!(told(&ended, &[first.clone()], true), whole);
-    let last = tell(&ended, &[first.clone()], None).pop().unwrap();
+    assert_eq!(told(&ended, std::slice::from_ref(&first), true), whole);
+    let last = tell(&ended, std::slice::from_ref(&first), None)
+        .pop()
+        .unwrap();
     assert_eq!((last.attempts, last.duration_us), (2, Some(7)));
     // Of a definition that this program does not know, by numbers.
-    let unknown = told(&ended, &[first.clone()], false);
+    let unknown = told(&ended, std::slice::from_ref(&first), false);
     assert_eq!(unknown[1], (2, "node-1".to_owned(), "succeeded"));
-    let view = OperationView::new(ended.clone(), &[first.clone()], None, at(3));
+    let view = OperationView::new(ended.clone(), std::slice::from_ref(&first), None, at(3));
     assert_eq!(view.nodes[1].state, NodeState::Succeeded);
     // Not twice when the log has it, and not while it is under way.
     let recorded = numbered(1, SagaEventKind::Succeeded, 2);
