@@ -254,6 +254,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_stream_takes_as_long_as_it_takes() {
+        async fn stream() -> Body {
+            Body::from_stream(futures::stream::once(async {
+                tokio::time::sleep(Duration::from_secs(60)).await;
+                Ok::<_, std::convert::Infallible>("late")
+            }))
+        }
+        let routes = wrap(
+            Router::new().route("/stream", get(stream)),
+            Duration::from_secs(10),
+        );
+        let request = Request::builder().uri("/stream").body(Body::empty());
+        let response = routes.oneshot(request.unwrap()).await.unwrap();
+        let body = axum::body::to_bytes(response.into_body(), 1 << 20).await;
+        assert_eq!(body.unwrap(), "late");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_request_that_takes_too_long_is_503_with_retry_after() {
         let (response, problem) = ask("GET", "/slow").await;
         assert_eq!(problem["error_code"], "unavailable");

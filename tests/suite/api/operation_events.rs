@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use db_model::batch::Batch;
 use db_model::query::{saga, saga_event};
-use db_model::types::limits::OPERATION_STREAMS_MAX;
+use db_model::types::limits::{OPERATION_FOLLOW_INTERVAL_MAX, OPERATION_STREAMS_MAX, POOL_WAIT};
 use nexus_tests::process::Program;
 use nexus_tests::{TestDatabase, eventually};
 use reqwest::{Method, RequestBuilder};
@@ -94,10 +94,14 @@ impl Stream {
         }
     }
 
-    /// Sees that nothing comes for a while.
+    /// Sees that nothing comes for a while: longer than between two looks at the log.
     async fn is_silent(&mut self) {
-        let wait = tokio::time::timeout(Duration::from_millis(1_500), self.next());
-        let event = wait.await;
+        self.is_silent_for(OPERATION_FOLLOW_INTERVAL_MAX * 3 / 2)
+            .await;
+    }
+
+    async fn is_silent_for(&mut self, wait: Duration) {
+        let event = tokio::time::timeout(wait, self.next()).await;
         assert!(event.is_err(), "{event:?}");
     }
 
@@ -382,6 +386,13 @@ async fn beyond_the_bound_a_stream_is_refused_for_now() {
     let refused = api.get(&path(&operation)).await;
     assert_eq!(refused.status, 503);
     assert_eq!(refused.body["error_code"], "unavailable");
+    // Who hangs up leaves the place, once a comment has found out.
+    streams.pop();
+    eventually("a place is free", async || {
+        let request = api.request(Method::GET, &path(&operation));
+        request.send().await.unwrap().status() == 200
+    })
+    .await;
     other.drain(Duration::ZERO).await;
     for stream in &mut streams {
         let rest = stream.short_rest().await;
@@ -407,7 +418,9 @@ async fn a_stream_waits_for_a_database_that_is_away() {
     assert_eq!(stream.next().await.unwrap().short(), "1 insert succeeded");
     proxy.refuse(true);
     proxy.cut();
-    stream.is_silent().await;
+    // Until a look has been given up.
+    let away = POOL_WAIT + Duration::from_secs(1);
+    stream.is_silent_for(away).await;
     proxy.refuse(false);
     other.drain(Duration::ZERO).await;
     assert_eq!(

@@ -325,6 +325,10 @@ async fn one_that_is_stuck_is_found_mended_and_retried() {
     let ended = saga(&url, &["watch", id]).await;
     assert_eq!(ended.code(), Some(1), "{ended:?}");
     assert!(ended.stdout.contains("undo failed"), "{ended:?}");
+    assert!(
+        ended.stdout.contains("instance.remove touched 0 rows"),
+        "{ended:?}"
+    );
     assert!(ended.stdout.contains("\nstuck: "), "{ended:?}");
 
     let list = shown(&url, &["list", "--state", "stuck"]).await;

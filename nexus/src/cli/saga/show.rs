@@ -165,7 +165,11 @@ fn head(shown: &Shown) -> Vec<Vec<String>> {
         ("created", at(operation.time_created)),
     ];
     head.extend(operation.project_id.map(|id| ("project", id.to_string())));
-    head.extend(operation.time_finished.map(|time| ("finished", at(time))));
+    let ended = match operation.state {
+        OperationState::Stuck => "stuck since",
+        _ => "finished",
+    };
+    head.extend(operation.time_finished.map(|time| (ended, at(time))));
     head.push(("request", shown.request_id.clone()));
     head.push(("executor", executor(shown.executor.as_ref(), &at)));
     head.push(("generation", shown.generation.to_string()));

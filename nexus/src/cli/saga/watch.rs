@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::table::{duration, tries, word};
-use crate::api::operation::{Operation, OperationEvent, OperationState};
+use crate::api::operation::{Operation, OperationEvent, OperationEventKind, OperationState};
 use crate::background::signals::{self, EXIT_INTERRUPTED};
 use crate::cli::CommandResult;
 use crate::cli::args::DatabaseArgs;
@@ -71,8 +71,13 @@ fn tell(events: &[OperationEvent], wide: usize) -> io::Result<()> {
         if let Some(us) = event.duration_us {
             line.push_str(&format!("  {}", duration(us)));
         }
-        if let Some(error) = &event.error {
-            line.push_str(&format!("  {}", error.detail));
+        // Who has to mend something needs the words of the log.
+        let said = event
+            .said
+            .as_ref()
+            .filter(|_| event.kind == OperationEventKind::UndoFailed);
+        if let Some(why) = said.or(event.error.as_ref().map(|error| &error.detail)) {
+            line.push_str(&format!("  {why}"));
         }
         crate::cli::print(&format!("{line}\n"))?;
     }
