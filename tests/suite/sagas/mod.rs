@@ -2,4 +2,6 @@
 
 mod outcomes;
 mod outside;
+mod recorded;
 mod replay;
+mod unborn;
