@@ -23,13 +23,13 @@ pub struct Args {
     #[arg(value_name = "ID", value_parser = super::operation_id, required_unless_present = "kind")]
     id: Option<Uuid>,
     /// A kind of operation, such as instance-create, instead of one operation; needs no database.
-    #[arg(long, value_name = "KIND", value_parser = kind, conflicts_with = "id")]
+    #[arg(long, env = "NEXUS_KIND", value_name = "KIND", value_parser = kind, conflicts_with = "id")]
     kind: Option<String>,
     /// What it is drawn as.
-    #[arg(long, value_enum, default_value_t = Format::Mermaid)]
+    #[arg(long, env = "NEXUS_FORMAT", value_enum, default_value_t = Format::Mermaid)]
     format: Format,
     /// Where it is written to, instead of to standard output.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "NEXUS_OUTPUT", value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
     database: DatabaseArgs,

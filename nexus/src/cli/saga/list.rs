@@ -23,17 +23,17 @@ pub struct Args {
     #[command(flatten)]
     database: DatabaseArgs,
     /// Only those that stand so: running, succeeded, failed or stuck.
-    #[arg(long, value_name = "STATE", value_parser = state)]
+    #[arg(long, env = "NEXUS_STATE", value_name = "STATE", value_parser = state)]
     state: Option<OperationState>,
     /// Only those of which nothing was recorded for longer than their kind allows.
-    #[arg(long)]
+    #[arg(long, env = "NEXUS_STALLED")]
     stalled: bool,
     /// At most so many.
-    #[arg(long, value_name = "COUNT", default_value_t = OPERATIONS_LISTED_DEFAULT,
+    #[arg(long, env = "NEXUS_LIMIT", value_name = "COUNT", default_value_t = OPERATIONS_LISTED_DEFAULT,
         value_parser = clap::value_parser!(u32).range(1..=i64::from(PAGE_ITEMS_MAX)))]
     limit: u32,
     /// For programs.
-    #[arg(long)]
+    #[arg(long, env = "NEXUS_JSON")]
     json: bool,
 }
 

@@ -27,7 +27,7 @@ pub struct Args {
     #[command(flatten)]
     database: DatabaseArgs,
     /// For programs.
-    #[arg(long)]
+    #[arg(long, env = "NEXUS_JSON")]
     json: bool,
 }
 
