@@ -3,17 +3,26 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
-use tracing::subscriber::DefaultGuard;
+use tracing::Dispatch;
+use tracing::subscriber::{DefaultGuard, NoSubscriber};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// The log of one thread. A test that reads it runs on one thread, so that the log is its own.
-#[derive(Clone, Debug, Default)]
-pub struct Log(Arc<Mutex<Vec<u8>>>);
+#[derive(Clone, Debug)]
+pub struct Log {
+    lines: Arc<Mutex<Vec<u8>>>,
+    /// With two of them a place in the code that first logs on another thread is asked for this one as well;
+    /// with one it would be found not to be of interest, for all threads.
+    _other: Dispatch,
+}
 
 impl Log {
     /// Has the log of this thread until the guard goes.
     pub fn listen() -> (Self, DefaultGuard) {
-        let log = Self::default();
+        let log = Self {
+            lines: Arc::default(),
+            _other: Dispatch::new(NoSubscriber::default()),
+        };
         let subscriber = tracing_subscriber::fmt()
             .with_writer(log.clone())
             .with_ansi(false)
@@ -23,7 +32,7 @@ impl Log {
 
     /// What was logged so far.
     pub fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        String::from_utf8(self.lines.lock().unwrap().clone()).unwrap()
     }
 
     /// How many warnings name an owner.
@@ -36,7 +45,7 @@ impl Log {
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
+        self.lines.lock().unwrap().write(bytes)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {

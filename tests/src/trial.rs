@@ -5,9 +5,11 @@
 //! each slot.
 
 mod ground;
+mod hold;
 mod node;
 mod table;
 
 pub use ground::{Event, Ground, Halts, ended, start, submit};
-pub use node::{Deed, Made, Params, key_outside, name};
-pub use table::{Item, SLOTS, definition, quick, stages_of, table};
+pub use hold::Hold;
+pub use node::{Deed, Made, Params, effect, key_outside, name};
+pub use table::{Item, SLOTS, definition, quick, stages_of, subject, table};

@@ -240,9 +240,14 @@ impl Halts {
         })
     }
 
-    /// Whether there was a halt since this was last asked.
-    pub fn take(&self) -> bool {
-        self.halted.swap(false, Ordering::Relaxed)
+    /// Whether there was a halt since the last was taken.
+    pub fn has_halted(&self) -> bool {
+        self.halted.load(Ordering::Relaxed)
+    }
+
+    /// Takes the halt that there was.
+    pub fn take(&self) {
+        self.halted.store(false, Ordering::Relaxed);
     }
 }
 

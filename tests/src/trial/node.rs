@@ -131,7 +131,8 @@ pub fn change_undo<const N: usize>(context: &Context<'_, Params>) -> Result<Batc
     Ok(Batch::new().after(effect(context.change.id, N, "undo", -1)))
 }
 
-fn effect(saga_id: Uuid, slot: usize, kind: &'static str, change: i64) -> Vec<Step<()>> {
+/// The steps of an effect: a row, and a change of the counter.
+pub fn effect(saga_id: Uuid, slot: usize, kind: &'static str, change: i64) -> Vec<Step<()>> {
     let slot = i64::try_from(slot).unwrap();
     let row = diesel::sql_query("INSERT INTO trial (saga_id, slot, kind) VALUES ($1, $2, $3)")
         .bind::<SqlUuid, _>(saga_id)

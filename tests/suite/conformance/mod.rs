@@ -11,6 +11,7 @@ mod durable;
 mod insert;
 mod keyed;
 mod late;
+mod parallel;
 mod purge;
 mod quota;
 mod recovery;
