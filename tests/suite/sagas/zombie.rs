@@ -37,7 +37,8 @@ async fn points_of(ground: &Ground, params: &Params) -> Vec<Point> {
     let script = Arc::new(Script::default());
     let executor = trial::start(ground.database.pools(), vec![definition()], script.clone()).await;
     let mut submitted = submit(&executor, name, params, Start::Durable).await;
-    let _ = ended(&mut submitted).await;
+    let outcome = ended(&mut submitted).await;
+    assert!(!matches!(outcome, Outcome::Lost), "{outcome:?}");
     executor.stop();
     script.passed()
 }
