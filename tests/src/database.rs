@@ -6,12 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use db_model::connect::{self, ConnectOptions};
-use db_model::migrate::MIGRATIONS;
 use db_model::pool::PoolOptions;
 use db_model::query::executor::session_name;
 use db_model::{Database, books, migrate};
-use diesel_async::{AsyncMigrationHarness, AsyncPgConnection};
-use diesel_migrations::MigrationHarness;
 use tokio::sync::OnceCell;
 use tokio_postgres::Client;
 use uuid::Uuid;
@@ -55,22 +52,6 @@ impl TestDatabase {
     /// A database with nothing in it, for tests of the migrations.
     pub async fn empty() -> Self {
         Self::copy_of("template0").await
-    }
-
-    /// A database with its first so many migrations, as an earlier release has it.
-    pub async fn migrated(count: usize) -> Self {
-        let database = Self::empty().await;
-        let session = AsyncPgConnection::try_from(database.client().await)
-            .await
-            .unwrap();
-        let migrate = move || {
-            let mut harness = AsyncMigrationHarness::new(session);
-            for _ in 0..count {
-                harness.run_next_migration(MIGRATIONS).map(drop).unwrap();
-            }
-        };
-        tokio::task::spawn_blocking(migrate).await.unwrap();
-        database
     }
 
     async fn copy_of(template: &str) -> Self {

@@ -196,10 +196,19 @@ fn check(nodes: &[Node], stages: &[Vec<Item>]) -> Result<(), String> {
             ));
         }
     }
-    match stages.last().map(Vec::as_slice) {
-        Some([_]) => Ok(()),
-        _ => Err("its last stage is more than one node, and a saga has one output".to_owned()),
+    if has_one_output(stages) {
+        return Ok(());
     }
+    Err("a last stage is more than one node, and a saga has one output".to_owned())
+}
+
+/// Whether one item stands at the end, in each subsaga too.
+fn has_one_output(stages: &[Vec<Item>]) -> bool {
+    let of_subsaga = |item: &Item| match item {
+        Item::Node(_) => true,
+        Item::Subsaga { stages, .. } => has_one_output(stages),
+    };
+    matches!(stages.last().map(Vec::as_slice), Some([_])) && stages.iter().flatten().all(of_subsaga)
 }
 
 /// Over all that a log relies on: which nodes there are, of which kind, and how they depend on each other.

@@ -8,5 +8,8 @@ mod random;
 mod recorded;
 mod replay;
 mod shape;
+mod store;
 mod stuck;
 mod unborn;
+mod watchdog;
+mod zombie;

@@ -1,99 +1,141 @@
-//! Unfinished sagas as an earlier release has written them, parameters, hash and log: they run on.
+//! Sagas that an earlier release has left: their rows stand in `recorded/`, as that release wrote them, in the
+//! schema that it had.
 
 use std::time::Duration;
 
-use db_model::migrate;
-use nexus_tests::{TestDatabase, TestService};
+use db_model::migrate::{self, MIGRATIONS};
+use db_model::read;
+use db_model::types::SagaState;
+use diesel_async::{AsyncMigrationHarness, AsyncPgConnection};
+use diesel_migrations::MigrationHarness;
+use nexus_tests::TestDatabase;
 use sagas::{Executor, ExecutorOptions};
+use uuid::Uuid;
 
-/// The migrations of the release that wrote the rows.
-const MIGRATIONS: usize = 14;
+/// The rows.
+const RELEASE: &str = include_str!("recorded/release.sql");
 
-const ROWS: &str = include_str!("recorded.sql");
+/// The migrations that the release had.
+const MIGRATIONS_OF_RELEASE: usize = 14;
 
-async fn recorded() -> TestDatabase {
-    let database = TestDatabase::migrated(MIGRATIONS).await;
-    database.client().await.batch_execute(ROWS).await.unwrap();
-    migrate::run(&database.options(), 1).await.unwrap();
+/// A saga of the rows, by its number there.
+fn saga(number: u128) -> Uuid {
+    Uuid::from_u128(0x0199_0000_0000_7000_8000_0000_0000_0000 + number)
+}
+
+/// A database of that release, with what it left, brought to today's schema.
+async fn upgraded() -> TestDatabase {
+    let database = TestDatabase::empty().await;
+    let session = AsyncPgConnection::try_from(database.client().await)
+        .await
+        .unwrap();
+    let up = move || {
+        let mut harness = AsyncMigrationHarness::new(session);
+        for _ in 0..MIGRATIONS_OF_RELEASE {
+            harness.run_next_migration(MIGRATIONS).map(drop).unwrap();
+        }
+    };
+    tokio::task::spawn_blocking(up).await.unwrap();
+    database
+        .client()
+        .await
+        .batch_execute(RELEASE)
+        .await
+        .unwrap();
+    migrate::run(&database.options(), 7).await.unwrap();
     database
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_an_earlier_release_began_is_ended_and_what_nobody_knows_is_left_alone() {
-    let database = recorded().await;
-    let executor = Executor::start(database.pools(), ExecutorOptions::default())
-        .await
-        .unwrap();
+async fn text(database: &TestDatabase, sql: &str) -> String {
     database
-        .eventually("all but the unknown one have ended", async || {
-            let open = "SELECT count(*) FROM saga WHERE time_finished IS NULL";
-            database.number(open).await == 1
-        })
-        .await;
-    let rows = database
         .client()
         .await
-        .query("SELECT resource_name, state FROM saga ORDER BY id", &[])
+        .query_one(sql, &[])
         .await
-        .unwrap();
-    let ended: Vec<(String, String)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-    let ended: Vec<_> = ended
-        .iter()
-        .map(|(n, s)| (n.as_str(), s.as_str()))
-        .collect();
+        .unwrap()
+        .get(0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sagas_that_an_earlier_release_left_unfinished_end_as_they_would_have() {
+    let database = upgraded().await;
+    let pools = database.pools();
+    let options = ExecutorOptions::default();
+    let executor = Executor::start(pools.clone(), options).await.unwrap();
+    database
+        .eventually("those that it knows have ended", async || {
+            database
+                .number("SELECT count(*) FROM saga WHERE time_finished IS NULL")
+                .await
+                == 1
+        })
+        .await;
+    let states = "SELECT string_agg(state, ' ' ORDER BY id) FROM saga";
     assert_eq!(
-        ended,
-        [
-            ("half", "succeeded"),
-            ("later", "succeeded"),
-            ("kept", "failed"),
-            ("unknown", "running"),
-        ]
+        text(&database, states).await,
+        "succeeded succeeded failed running"
     );
-    // Each to exactly what its own program would have made of it.
-    for made in [
-        "SELECT count(*) FROM instance WHERE name = 'half' AND state = 'stopped' AND generation = 2",
-        "SELECT count(*) FROM instance WHERE name = 'kept' AND state = 'stopped' AND generation = 4",
-        "SELECT count(*) FROM project WHERE name = 'later' AND state = 'active'",
-        "SELECT count(*) FROM saga WHERE resource_name = 'unknown' AND generation = 1",
-        "SELECT (output -> 'V1' ->> 'description' = 'half made')::int::bigint FROM saga WHERE resource_name = 'half'",
-    ] {
-        assert_eq!(database.number(made).await, 1, "{made}");
-    }
-    // The log goes on from the old one's numbers, without gaps.
-    let gaps = "SELECT count(*) FROM (SELECT max(sequence) - count(*) AS gap FROM saga_event GROUP BY saga_id) g \
-                WHERE gap <> 0";
-    assert_eq!(database.number(gaps).await, 0);
+
+    let half = "SELECT state || ' ' || generation FROM instance WHERE name = 'half'";
+    assert_eq!(text(&database, half).await, "stopped 2");
+    let output = "SELECT (output->'V1'->>'id') || ' ' || (output->'V1'->>'description') FROM saga ORDER BY id LIMIT 1";
+    assert!(text(&database, output).await.ends_with("b1 as it was"));
+    let next = "SELECT state || ' ' || generation FROM project WHERE name = 'next'";
+    assert_eq!(text(&database, next).await, "active 2");
+    let kept = "SELECT state || ' ' || generation FROM instance WHERE name = 'kept'";
+    assert_eq!(text(&database, kept).await, "stopped 4");
+    let why = "SELECT error->'cause'->'unexpected'->>'sqlstate' FROM saga WHERE state = 'failed'";
+    assert_eq!(text(&database, why).await, "23514");
+    let logs = "SELECT string_agg(saga_id || ' ' || count || ' ' || max, ', ') FROM (\
+                SELECT saga_id, count(*), max(sequence) FROM saga_event GROUP BY saga_id \
+                HAVING count(*) <> max(sequence) OR count(DISTINCT sequence) <> count(*)) AS broken";
+    let broken: Option<String> = database
+        .client()
+        .await
+        .query_one(logs, &[])
+        .await
+        .unwrap()
+        .get(0);
+    assert_eq!(broken, None);
     assert_eq!(executor.drain(Duration::from_secs(5)).await, 0);
     database.assert_books_balance().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_operation_that_this_program_does_not_know_is_shown() {
-    let service = TestService::start().await;
-    let unknown = "INSERT INTO saga (id, name, definition_hash, params, state, executor_id, generation, request_id, \
-                   resource_kind, resource_id, resource_name, time_created) VALUES \
-                   ('01a1ffce-0000-7000-8000-0000000000c4', 'machine-paint', repeat('0', 16), '{}', 'running', \
-                   '01a1ffce-0000-7000-8000-0000000000e1', 1, 'recorded', 'instance', \
-                   '01a1ffce-0000-7000-8000-0000000000b4', 'unknown', now())";
-    service
-        .database
-        .client()
+async fn a_saga_of_a_shape_that_nobody_has_is_left_alone_and_shown() {
+    let database = upgraded().await;
+    let pools = database.pools();
+    let options = ExecutorOptions::default();
+    let executor = Executor::start(pools.clone(), options).await.unwrap();
+    // Whatever it knows it has taken over by now, and more than once it has looked.
+    let beats =
+        "SELECT count(*) FROM executor WHERE time_ended IS NULL AND time_heartbeat > time_started";
+    database
+        .eventually("it has looked again", async || {
+            database.number(beats).await == 1
+                && database
+                    .number("SELECT count(*) FROM saga WHERE time_finished IS NULL")
+                    .await
+                    == 1
+        })
+        .await;
+    let left = read::saga::view(&pools.reads, saga(4))
         .await
-        .batch_execute(unknown)
-        .await
+        .unwrap()
         .unwrap();
-    let path = "/v1/operations/01a1ffce-0000-7000-8000-0000000000c4";
-    let shown = service.get(path).await;
-    assert_eq!(shown.status, 200, "{shown:?}");
-    assert_eq!(shown.body["kind"], "machine-paint");
-    assert_eq!(shown.body["state"], "running");
-    service
-        .database
-        .client()
-        .await
-        .batch_execute("DELETE FROM saga")
-        .await
-        .unwrap();
-    service.end().await;
+    assert_eq!((left.state, left.generation), (SagaState::Running, 1));
+    assert!(
+        read::saga::events(&pools.reads, saga(4))
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    let patience = executor.registry().patience();
+    let stalled = read::saga::stalled(&pools.reads, &patience).await.unwrap();
+    assert_eq!(
+        stalled.iter().map(|saga| saga.id).collect::<Vec<_>>(),
+        [saga(4)]
+    );
+    executor.stop();
+    database.assert_books_balance().await;
 }

@@ -316,3 +316,12 @@ async fn each_subsaga_is_undone_from_its_end_to_its_beginning() {
     assert_eq!(ground.count().await, 0);
     ground.database.assert_books_balance().await;
 }
+
+#[test]
+fn a_saga_or_subsaga_that_ends_in_two_nodes_is_no_definition() {
+    let two = vec![vec![Item::Db(0), Item::Db(1)]];
+    let inner = vec![vec![Item::Sub(2, two.clone())]];
+    for stages in [two, inner] {
+        assert!(definition("trial", &stages, quick).is_err(), "{stages:?}");
+    }
+}

@@ -1,116 +1,270 @@
-//! Sagas whose row is part of their first batch: what is refused has never been, and what is lost on the way
-//! is decided by the row.
+//! Sagas whose caller waits: until their first batch has committed there is nothing of them.
 
-use std::time::Duration;
+use std::sync::Arc;
 
-use db_model::batch::Batch;
-use db_model::model::ProjectLimits;
-use db_model::query;
-use nexus_tests::TestDatabase;
-use nexus_tests::fixture::{self, GIB, WIDE};
-use nexus_tests::proxy::Trouble;
-use sagas::saga::{InstanceCreate, instance_create};
-use sagas::{Executor, ExecutorOptions, Outcome, SubmitError, Submitted};
+use db_model::batch::{Batch, BatchError};
+use db_model::query::saga::{self, NewSaga};
+use db_model::types::{Name, time};
+use nexus_tests::fixture::WIDE;
+use nexus_tests::outside::Fault;
+use nexus_tests::proxy::{Proxy, Trouble};
+use nexus_tests::trial::{
+    self, Deed, Ground, Item, definition, effect, ended, quick, stages_of, subject, submit,
+};
+use sagas::definition::Definition;
+use sagas::probe::NoProbe;
+use sagas::saga::{ProjectCreate, project_create};
+use sagas::{Cause, Executor, Outcome, Start, SubmitError, Submitted};
 use uuid::Uuid;
 
-async fn executor(database: db_model::Database) -> Executor {
-    Executor::start(database, ExecutorOptions::default())
-        .await
-        .unwrap()
+/// The statement that writes a saga's row.
+const ROW: &str = "INSERT INTO saga (";
+
+fn trial(first: Item) -> Definition {
+    definition(
+        "trial",
+        &stages_of([first, Item::Db(1), Item::Last(2)]),
+        quick,
+    )
+    .unwrap()
 }
 
-async fn begin(executor: &Executor, project_id: Uuid, name: &str) -> Submitted<InstanceCreate> {
-    let name = db_model::types::Name::new(name).unwrap();
-    let params = instance_create::Params::new(project_id, name, String::new(), 1, GIB);
-    executor.begin(params, "unborn").await.unwrap()
+async fn through(ground: &Ground, proxy: &Proxy) -> Executor {
+    let pools = ground.database.pools_through(proxy);
+    trial::start(pools, vec![trial(Item::Db(0))], Arc::new(NoProbe)).await
 }
 
-async fn outcome(submitted: &mut Submitted<InstanceCreate>) -> Outcome<instance_create::Output> {
-    tokio::time::timeout(Duration::from_secs(30), submitted.outcome())
-        .await
-        .unwrap()
+/// Nothing of any saga stands anywhere.
+async fn assert_nothing(ground: &Ground) {
+    for table in ["saga", "saga_event", "trial"] {
+        let count = format!("SELECT count(*) FROM {table}");
+        assert_eq!(ground.database.number(&count).await, 0, "{table}");
+    }
+    assert_eq!(ground.count().await, 0);
+    assert!(ground.outside.effects().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refused_quota_writes_nothing_and_leaves_no_operation() {
-    let database = TestDatabase::new().await;
-    let executor = executor(database.pools()).await;
-    let none = ProjectLimits {
-        instances: 0,
-        ..WIDE
-    };
-    let project = fixture::project(&executor, "web", none).await;
-    let sagas = database.number("SELECT count(*) FROM saga").await;
-    for number in 0..20 {
-        let mut submitted = begin(&executor, project.id, &format!("i{number}")).await;
-        let refused = outcome(&mut submitted).await;
-        assert!(matches!(refused, Outcome::Refused(_)), "{refused:?}");
+async fn a_refusal_of_the_first_node_leaves_nothing_and_gives_no_operation() {
+    let ground = Ground::new().await;
+    let pure = [Item::Pure(0), Item::Db(1), Item::Last(2)];
+    let pure = definition("pure-first", &stages_of(pure), quick).unwrap();
+    let executor = ground.executor(vec![trial(Item::Db(0)), pure]).await;
+    // By the function; by the database; and behind a node that computes, whose event is dropped too.
+    let refused = [
+        ("trial", 0, Deed::Refuse),
+        ("trial", 0, Deed::Break),
+        ("trial", 0, Deed::Panic),
+    ];
+    let behind = [
+        ("pure-first", 0, Deed::Refuse),
+        ("pure-first", 1, Deed::Break),
+    ];
+    for (name, slot, deed) in refused.into_iter().chain(behind) {
+        let params = ground.params().with(slot, deed);
+        let mut submitted = submit(&executor, name, &params, Start::Riding).await;
+        let outcome = ended(&mut submitted).await;
+        assert!(
+            matches!(outcome, Outcome::Refused(_)),
+            "{name} {deed:?}: {outcome:?}"
+        );
         assert!(!submitted.is_born());
     }
-    assert_eq!(database.number("SELECT count(*) FROM saga").await, sagas);
-    let events = "SELECT count(*) FROM saga_event e WHERE NOT EXISTS (SELECT FROM saga s WHERE s.id = e.saga_id)";
-    assert_eq!(database.number(events).await, 0);
-    database.assert_books_balance().await;
+    assert_nothing(&ground).await;
+    assert_eq!(executor.running(), 0);
+    ground.database.assert_books_balance().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_first_batch_whose_reply_is_lost_is_decided_by_the_sagas_row() {
-    let database = TestDatabase::new().await;
-    let proxy = database.proxy().await;
-    let helper = executor(database.pools()).await;
-    let project = fixture::project(&helper, "web", WIDE).await;
-    let executor = executor(database.pools_through(&proxy)).await;
-    proxy.on(Trouble::LoseReply.to("INSERT INTO saga ("));
-    let mut submitted = begin(&executor, project.id, "one").await;
-    let done = outcome(&mut submitted).await;
-    assert!(matches!(done, Outcome::Succeeded(_)), "{done:?}");
-    assert!(submitted.is_born());
-    assert_eq!(proxy.troubles(), 1, "no reply was lost");
-    let once = "SELECT count(*) FROM instance WHERE generation = 2 AND state = 'stopped'";
-    assert_eq!(database.number(once).await, 1);
-    assert_eq!(executor.drain(Duration::from_secs(5)).await, 0);
-    assert_eq!(helper.drain(Duration::from_secs(5)).await, 0);
-    database.assert_books_balance().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_that_is_given_up_before_it_is_born_never_comes() {
-    let database = TestDatabase::new().await;
-    let executor = executor(database.pools()).await;
-    let project = fixture::project(&executor, "web", WIDE).await;
-    let holder = database.client().await;
-    holder
-        .batch_execute("BEGIN; SELECT FROM project_quota FOR UPDATE")
+async fn a_refusal_that_the_domain_knows_leaves_no_saga_behind() {
+    let ground = Ground::new().await;
+    let executor = Executor::start(ground.database.pools(), sagas::ExecutorOptions::default())
         .await
         .unwrap();
-    let mut submitted = begin(&executor, project.id, "one").await;
-    submitted.give_up();
-    assert!(!submitted.is_born());
-    // Its batch waits for the lock until that is in vain.
-    let ended = outcome(&mut submitted).await;
-    let busy = matches!(ended, Outcome::NotTaken(SubmitError::Unavailable(_)));
-    assert!(busy, "{ended:?}");
-    holder.batch_execute("ROLLBACK").await.unwrap();
-    assert_eq!(database.number("SELECT count(*) FROM instance").await, 0);
-    let sagas = "SELECT count(*) FROM saga WHERE name = 'instance-create'";
-    assert_eq!(database.number(sagas).await, 0);
-    database.assert_books_balance().await;
+    let begin = || async {
+        let name = Name::new("web").unwrap();
+        let params = project_create::Params::new(name, String::new(), WIDE);
+        let mut submitted: Submitted<ProjectCreate> =
+            executor.begin(params, "trial").await.unwrap();
+        (submitted.outcome().await, submitted.is_born())
+    };
+    let (outcome, born) = begin().await;
+    assert!(
+        matches!(outcome, Outcome::Succeeded(_)) && born,
+        "{outcome:?}"
+    );
+    let (outcome, born) = begin().await;
+    let Outcome::Refused(failure) = outcome else {
+        panic!("not refused: {outcome:?}");
+    };
+    assert!(
+        matches!(failure.cause, Cause::Refused(_)) && !born,
+        "{failure}"
+    );
+    assert_eq!(ground.database.number("SELECT count(*) FROM saga").await, 1);
+    assert_eq!(
+        ground
+            .database
+            .number("SELECT count(DISTINCT saga_id) FROM saga_event")
+            .await,
+        1
+    );
+    ground.database.assert_books_balance().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_whose_lease_is_over_begins_nothing() {
-    let database = TestDatabase::new().await;
-    let pools = database.pools();
-    let executor = executor(pools.clone()).await;
-    let project = fixture::project(&executor, "web", WIDE).await;
-    // It is declared dead, and does not know it yet.
-    executor.stop();
-    let end = Batch::new().step(query::executor::end(executor.id()));
-    end.commit(&pools.writes).await.unwrap();
-    let mut submitted = begin(&executor, project.id, "one").await;
-    let ended = outcome(&mut submitted).await;
-    let lost = matches!(ended, Outcome::NotTaken(SubmitError::Lost));
-    assert!(lost, "{ended:?}");
-    assert_eq!(database.number("SELECT count(*) FROM instance").await, 0);
-    database.assert_books_balance().await;
+async fn when_the_reply_to_the_first_batch_is_lost_the_row_says_whether_it_was_done() {
+    let ground = Ground::new().await;
+    let proxy = ground.database.proxy().await;
+    let executor = through(&ground, &proxy).await;
+    let troubles = [
+        Trouble::LoseReply,
+        Trouble::CutAtSync,
+        Trouble::CutBeforeSync,
+        Trouble::CutReplyAfter(2),
+    ];
+    for trouble in troubles {
+        proxy.on(trouble.to(ROW));
+        let mut submitted = submit(&executor, "trial", &ground.params(), Start::Riding).await;
+        let outcome = ended(&mut submitted).await;
+        assert!(
+            matches!(outcome, Outcome::Succeeded(_)),
+            "{trouble:?}: {outcome:?}"
+        );
+        assert!(submitted.is_born());
+        let once = [0, 1, 2].map(|slot| (slot, (1, 0)));
+        assert_eq!(
+            ground.effects(submitted.id()).await,
+            once.into(),
+            "{trouble:?}"
+        );
+        ground.assert_log_is_whole(submitted.id()).await;
+    }
+    assert_eq!(proxy.troubles(), troubles.len());
+    assert_eq!(ground.count().await, 12);
+    ground.database.assert_books_balance().await;
+}
+
+/// The batch that an unborn saga's first node sends, as a network would deliver it late.
+fn late(executor: &Executor, id: Uuid) -> Batch<()> {
+    let definition = trial(Item::Db(0));
+    let subject = subject();
+    let row = NewSaga {
+        id,
+        name: definition.name,
+        definition_hash: definition.hash,
+        params: serde_json::json!({}),
+        executor_id: executor.id(),
+        request_id: "trial".to_owned(),
+        project_id: None,
+        resource_kind: subject.kind,
+        resource_id: subject.id,
+        resource_name: subject.name,
+        time: time::now(),
+    };
+    Batch::new().after(
+        [vec![saga::insert(row)], effect(id, 0, "do", 1)]
+            .into_iter()
+            .flatten()
+            .collect(),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_try_that_arrives_after_the_saga_was_refused_does_nothing() {
+    let ground = Ground::new().await;
+    let proxy = ground.database.proxy().await;
+    let executor = through(&ground, &proxy).await;
+    let refuse = "ALTER TABLE trial ADD CONSTRAINT trial_none CHECK (kind <> 'do')";
+    ground.sql(refuse).await;
+    // Of the first try nobody learns what became of it. The next one is refused.
+    proxy.on(Trouble::CutBeforeSync.to(ROW));
+    let mut submitted = submit(&executor, "trial", &ground.params(), Start::Riding).await;
+    let outcome = ended(&mut submitted).await;
+    assert!(matches!(outcome, Outcome::Failed(_)), "{outcome:?}");
+    assert_eq!(proxy.troubles(), 1);
+    // Nothing stands in its way now but the row.
+    ground
+        .sql("ALTER TABLE trial DROP CONSTRAINT trial_none")
+        .await;
+    let pools = ground.database.pools();
+    let arrived = late(&executor, submitted.id()).commit(&pools.writes).await;
+    assert!(
+        matches!(arrived, Err(BatchError::Recorded { .. })),
+        "{arrived:?}"
+    );
+    assert_eq!(ground.saga(submitted.id()).await.unwrap().0, "failed");
+    assert_eq!(ground.count().await, 0);
+    ground.assert_log_is_whole(submitted.id()).await;
+    ground.database.assert_books_balance().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_saga_that_is_given_up_before_it_is_born_never_appears() {
+    let ground = Ground::new().await;
+    let executor = ground.executor(vec![trial(Item::Db(0))]).await;
+    let client = ground.database.client().await;
+    client
+        .batch_execute("BEGIN; SELECT value FROM trial_count FOR UPDATE")
+        .await
+        .unwrap();
+    let mut submitted = submit(&executor, "trial", &ground.params(), Start::Riding).await;
+    let waiting = "SELECT count(*) FROM pg_stat_activity \
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    ground
+        .database
+        .eventually("it waits for the lock", async || {
+            ground.database.number(waiting).await == 1
+        })
+        .await;
+    assert!(!submitted.is_born());
+    submitted.give_up();
+    let outcome = ended(&mut submitted).await;
+    let busy = matches!(outcome, Outcome::NotTaken(SubmitError::Unavailable(_)));
+    assert!(busy, "{outcome:?}");
+    client.batch_execute("ROLLBACK").await.unwrap();
+    assert!(!submitted.is_born());
+    assert_nothing(&ground).await;
+    // What comes after it finds nothing in its way.
+    let mut next = submit(&executor, "trial", &ground.params(), Start::Riding).await;
+    let outcome = ended(&mut next).await;
+    assert!(matches!(outcome, Outcome::Succeeded(_)), "{outcome:?}");
+    assert_eq!(ground.database.number("SELECT count(*) FROM saga").await, 1);
+    ground.database.assert_books_balance().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_whose_lease_is_over_gives_birth_to_no_saga() {
+    let ground = Ground::new().await;
+    for first in [Item::Db(0), Item::External(0), Item::Pure(0)] {
+        let executor = ground.executor(vec![trial(first)]).await;
+        ground.declare_dead(&executor).await;
+        let mut submitted = submit(&executor, "trial", &ground.params(), Start::Riding).await;
+        let outcome = ended(&mut submitted).await;
+        let lost = matches!(outcome, Outcome::NotTaken(SubmitError::Lost));
+        assert!(lost, "{outcome:?}");
+        assert!(!submitted.is_born());
+    }
+    assert_nothing(&ground).await;
+    ground.database.assert_books_balance().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_saga_that_begins_with_a_call_is_born_before_it() {
+    let ground = Ground::new().await;
+    let executor = ground.executor(vec![trial(Item::External(0))]).await;
+    ground.outside.script("n00:", [Fault::HangBeforeEffect]);
+    let mut submitted = submit(&executor, "trial", &ground.params(), Start::Riding).await;
+    ground.outside.hang(1).await;
+    assert!(submitted.is_born());
+    let log = ground.log(submitted.id()).await;
+    let kinds: Vec<_> = log
+        .iter()
+        .map(|event| (event.node_id, event.kind.as_str()))
+        .collect();
+    assert_eq!(kinds, [(0, "started")]);
+    ground.outside.release();
+    let outcome = ended(&mut submitted).await;
+    assert!(matches!(outcome, Outcome::Succeeded(_)), "{outcome:?}");
+    ground.database.assert_books_balance().await;
 }
