@@ -112,6 +112,10 @@ impl Traffic {
 #[derive(Default)]
 struct Connection {
     traffic: Traffic,
+    /// The server's process for it, once the server has told it.
+    process: Option<i32>,
+    /// Whether it has been cut, or either side has closed it.
+    closed: bool,
     /// The texts of its prepared statements by name.
     statements: HashMap<Vec<u8>, String>,
     /// The texts of the statements of the flight under way.
@@ -138,8 +142,6 @@ struct State {
     /// The seed and what it is for.
     chaos: Option<(u64, Chaos)>,
     flights: usize,
-    /// Connections that are open.
-    open: usize,
     troubles: usize,
     delay: Duration,
     refuse: bool,
@@ -308,7 +310,18 @@ impl Proxy {
     /// How many connections are open now.
     #[must_use]
     pub fn open(&self) -> usize {
-        self.shared.state().open
+        let state = self.shared.state();
+        let open = state.connections.iter().filter(|one| !one.closed);
+        open.count()
+    }
+
+    /// The server's processes behind connections that are open no more. What such a process has not read
+    /// yet it still runs.
+    #[must_use]
+    pub fn left_behind(&self) -> Vec<i32> {
+        let state = self.shared.state();
+        let closed = state.connections.iter().filter(|one| one.closed);
+        closed.filter_map(|one| one.process).collect()
     }
 
     /// How many connections there have been.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use tokio_postgres::Client;
 
+use crate::proxy::Proxy;
+
 /// Waits until no session of the database but this is at work, is inside a transaction, or holds a lock.
 pub async fn settles(client: &Client) {
     let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
@@ -15,6 +17,19 @@ pub async fn settles(client: &Client) {
                  WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() \
                  AND a.backend_type = 'client backend'";
     crate::eventually("no lock is held", async || count(client, locks).await == 0).await;
+}
+
+/// The same, once the server has noticed each connection that a proxy before it has closed: until then its
+/// process looks idle, and may have a batch to read.
+pub async fn settles_behind(proxy: &Proxy, client: &Client) {
+    let left = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY($1)";
+    let closed = proxy.left_behind();
+    let ended = async || {
+        let row = client.query_one(left, &[&closed]).await.unwrap();
+        row.get::<_, i64>(0) == 0
+    };
+    crate::eventually("the server has ended what was cut off", ended).await;
+    settles(client).await;
 }
 
 /// How many sessions each process has, by the name that it gives them.

@@ -20,14 +20,13 @@ pub(super) async fn listen(listener: TcpListener, upstream: Upstream, shared: Ar
         let number = {
             let mut state = shared.state();
             state.connections.push(Connection::default());
-            state.open += 1;
             state.connections.len() - 1
         };
         let (upstream, shared) = (upstream.clone(), Arc::clone(&shared));
         serving.spawn(async move {
             // However it ends, both sockets are closed; that is what the two sides get to know.
             serve(client, upstream, &shared, number).await.ok();
-            shared.state().open -= 1;
+            shared.state().connections[number].closed = true;
         });
         while serving.try_join_next().is_some() {}
     }
@@ -139,7 +138,7 @@ async fn downward(
     while reads.read_buf(frames.buffer()).await? > 0 {
         wait(shared).await;
         while let Some(frame) = frames.next() {
-            let Ruling { delay, verdict } = received(&mut shared.state(), number, frame[0]);
+            let Ruling { delay, verdict } = received(&mut shared.state(), number, &frame);
             if let Some(delay) = delay {
                 pass_on(shared, number, Way::Down, &mut writes, &mut frames).await?;
                 tokio::time::sleep(delay).await;

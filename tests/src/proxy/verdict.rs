@@ -37,8 +37,21 @@ pub(super) enum Way {
     Down,
 }
 
+impl Ruling {
+    /// Notes a cut at once, for the client may know of it before the proxy is done.
+    fn noted(self, state: &mut State, number: usize) -> Self {
+        let cuts = matches!(self.verdict, Verdict::CutBefore | Verdict::CutAfter);
+        state.connections[number].closed |= cuts;
+        self
+    }
+}
+
 /// Records a message of the client and decides what becomes of it.
 pub(super) fn sent(state: &mut State, number: usize, frame: &[u8]) -> Ruling {
+    ruling_up(state, number, frame).noted(state, number)
+}
+
+fn ruling_up(state: &mut State, number: usize, frame: &[u8]) -> Ruling {
     let connection = &mut state.connections[number];
     let tag = frame[0];
     connection.traffic.sent.push(char::from(tag));
@@ -88,8 +101,16 @@ pub(super) fn sent(state: &mut State, number: usize, frame: &[u8]) -> Ruling {
 }
 
 /// Records a message of the server and decides what becomes of it.
-pub(super) fn received(state: &mut State, number: usize, tag: u8) -> Ruling {
+pub(super) fn received(state: &mut State, number: usize, frame: &[u8]) -> Ruling {
     let connection = &mut state.connections[number];
+    if frame[0] == b'K' {
+        let process = frame.get(5..9).and_then(|bytes| bytes.try_into().ok());
+        connection.process = process.map(i32::from_be_bytes);
+    }
+    ruling_down(connection, frame[0]).noted(state, number)
+}
+
+fn ruling_down(connection: &mut Connection, tag: u8) -> Ruling {
     connection.traffic.received.push(char::from(tag));
     let verdict = match &mut connection.reply {
         None => return connection.answered(tag),

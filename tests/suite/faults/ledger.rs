@@ -152,7 +152,7 @@ impl Bench {
         told.extend(others);
         self.proxy.clear();
         let disturbed = self.proxy.troubles() > troubles;
-        quiet::settles(&self.client).await;
+        quiet::settles_behind(&self.proxy, &self.client).await;
         for told in told {
             self.check(&told, disturbed).await;
         }

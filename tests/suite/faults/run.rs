@@ -106,8 +106,7 @@ impl Bench {
         let told = self.tell(&call.unit, &log).await;
         self.proxy.clear();
         let disturbed = self.proxy.troubles() > troubles;
-        // The server may still have to notice what was cut off.
-        quiet::settles(&self.client).await;
+        quiet::settles_behind(&self.proxy, &self.client).await;
         let found = self.items().await;
 
         let seen = std::mem::take(&mut *log.lock().unwrap());

@@ -256,8 +256,11 @@ impl Core {
             FlightError::NotSent(cause @ (NotSent::TooLarge { .. } | NotSent::Invalid { .. })) => {
                 BatchError::Invalid(format!("{name} cannot be sent: {}", chain(&cause))).into()
             }
-            // The step had failed before the session was lost: that is what came first.
-            FlightError::Ambiguous(Lost::Fatal(error)) if !error.is_fatal() => {
+            // The step had failed before the session was lost: that is what came first. A section could
+            // have been cancelled, though, and only the loss ends what is around it.
+            FlightError::Ambiguous(Lost::Fatal(error))
+                if !error.is_fatal() && self.sections.is_empty() =>
+            {
                 self.classified(Some((name, refusals)), error)
             }
             _ if self.time_left().is_zero() => Cause::TookTooLong(TRANSACTION_DEADLINE),

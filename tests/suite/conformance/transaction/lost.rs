@@ -1,6 +1,6 @@
 //! A session that is lost inside a transaction: nothing of it stands, and nothing goes on elsewhere.
 
-use db_model::batch::{Cause, Outcome};
+use db_model::batch::{Cause, Outcome, Transaction};
 use nexus_tests::proxy::Trouble;
 
 use super::{
@@ -152,22 +152,35 @@ async fn b08_e07_an_error_before_the_loss_of_the_session_is_the_cause() {
         };
         assert!(matches!(cause, Cause::Lost(_)), "{messages}: {cause:?}");
     }
-    // The answer to the failing step itself: an error, and no ReadyForQuery.
-    let warm = pools.transact(options(), async |tx| Ok((add(tx, 0).await?, ())));
-    rolled_back(warm.await);
-    proxy.on(nexus_tests::proxy::Rule {
-        skip: 1,
-        ..Trouble::CutReplyAfter(2).into()
-    });
-    let outcome = pools.transact(options(), async |tx| {
-        let (tx, ()) = tx.run(sql("look", "SELECT 1")).await?;
-        Ok((add(tx, 0).await?, ()))
-    });
-    let (cause, _) = rolled_back(outcome.await);
-    let Cause::Database(error) = cause else {
-        panic!("{cause:?}")
-    };
-    assert_eq!(super::sqlstate(&error), "23505");
+    // The answer to the failing step itself: an error, and no ReadyForQuery. A section's owner could have
+    // gone on without it, had the session not been lost.
+    for in_section in [false, true] {
+        let warm = pools.transact(options(), async |tx| Ok((add(tx, 0).await?, ())));
+        rolled_back(warm.await);
+        proxy.on(nexus_tests::proxy::Rule {
+            skip: 1,
+            ..Trouble::CutReplyAfter(2).into()
+        });
+        let outcome = pools.transact(options(), async |tx| {
+            let (tx, ()) = tx.run(sql("look", "SELECT 1")).await?;
+            if !in_section {
+                return Ok((add(tx, 0).await?, ()));
+            }
+            let inner = async |tx: Transaction| {
+                let (tx, ()) = tx.run(sql("in", "SELECT 2")).await?;
+                Ok((add(tx, 0).await?, ()))
+            };
+            let (tx, _) = tx.section("inner", inner).await?;
+            Ok((tx, ()))
+        });
+        match rolled_back(outcome.await).0 {
+            Cause::Database(error) if !in_section => {
+                assert_eq!(super::sqlstate(&error), "23505");
+            }
+            Cause::Lost(why) if in_section => assert!(why.contains("23505"), "{why}"),
+            cause => panic!("in a section: {in_section}, {cause:?}"),
+        }
+    }
     comes_to_rest(&database, &pools).await;
     assert_eq!(pools.writes.state().slots, 0);
     assert_eq!(ids(&database).await, [0]);
