@@ -158,7 +158,7 @@ async fn b08_e07_an_error_before_the_loss_of_the_session_is_the_cause() {
         let warm = pools.transact(options(), async |tx| Ok((add(tx, 0).await?, ())));
         rolled_back(warm.await);
         proxy.on(nexus_tests::proxy::Rule {
-            skip: 1,
+            skip: if in_section { 2 } else { 1 },
             ..Trouble::CutReplyAfter(2).into()
         });
         let outcome = pools.transact(options(), async |tx| {
