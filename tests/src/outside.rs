@@ -213,6 +213,12 @@ impl Outside {
         state.calls.iter().filter(of_key).cloned().collect()
     }
 
+    /// The fencing tokens of these calls.
+    #[must_use]
+    pub fn tokens(&self, key: &str) -> Vec<u64> {
+        self.calls(key).iter().map(|call| call.token).collect()
+    }
+
     /// How many calls of one key came with this method.
     #[must_use]
     pub fn count(&self, key: &str, method: &Method) -> usize {

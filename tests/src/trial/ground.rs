@@ -162,6 +162,15 @@ impl Ground {
         self.database.number("SELECT value FROM trial_count").await
     }
 
+    /// Checks that the counter has not drifted from the effects and undos that it counts.
+    ///
+    /// # Panics
+    /// If it has.
+    pub async fn assert_count_holds(&self) {
+        let rows = "SELECT count(*) FILTER (WHERE kind = 'do') - count(*) FILTER (WHERE kind = 'undo') FROM trial";
+        assert_eq!(self.count().await, self.database.number(rows).await);
+    }
+
     /// The nodes of a saga whose effect is outside.
     pub fn outside_of(&self, id: Uuid) -> BTreeSet<String> {
         let suffix = key_outside(id, "");

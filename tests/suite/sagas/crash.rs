@@ -143,8 +143,7 @@ async fn crash_at_every_commit(params: impl Fn(&Ground) -> Params, start: Start)
         .map(|case| run(&ground, case))
         .buffer_unordered(AT_ONCE);
     done.collect::<Vec<_>>().await;
-    let rows = "SELECT count(*) FILTER (WHERE kind = 'do') - count(*) FILTER (WHERE kind = 'undo') FROM trial";
-    assert_eq!(ground.count().await, ground.database.number(rows).await);
+    ground.assert_count_holds().await;
     ground.database.assert_books_balance().await;
 }
 

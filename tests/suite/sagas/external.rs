@@ -300,12 +300,7 @@ async fn an_undo_whose_process_dies_over_it_is_called_again_with_a_higher_token(
     let outcome = ended(&mut submitted).await;
     assert!(matches!(outcome, Outcome::Lost), "{outcome:?}");
     let key = key_outside(submitted.id(), "n01");
-    let tokens: Vec<_> = ground
-        .outside
-        .calls(&key)
-        .iter()
-        .map(|call| call.token)
-        .collect();
+    let tokens = ground.outside.tokens(&key);
     assert_eq!(tokens, [1, 1, 2]);
     assert!(ground.outside.effects().is_empty());
     assert_eq!(ground.count().await, 0);

@@ -67,8 +67,7 @@ fn a_saga_of_any_shape_is_done_once_or_undone_whatever_fails_and_crashes() {
         assert!(count.load(Ordering::Relaxed) > 0, "{met:?}");
     }
     runtime.block_on(async {
-        let rows = "SELECT count(*) FILTER (WHERE kind = 'do') - count(*) FILTER (WHERE kind = 'undo') FROM trial";
-        assert_eq!(ground.count().await, ground.database.number(rows).await);
+        ground.assert_count_holds().await;
         ground.database.assert_books_balance().await;
     });
 }

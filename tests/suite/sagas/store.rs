@@ -124,8 +124,7 @@ async fn trouble_at_everything(params: impl Fn(&Ground) -> Params) {
         .buffer_unordered(AT_ONCE)
         .collect::<Vec<_>>()
         .await;
-    let rows = "SELECT count(*) FILTER (WHERE kind = 'do') - count(*) FILTER (WHERE kind = 'undo') FROM trial";
-    assert_eq!(ground.count().await, ground.database.number(rows).await);
+    ground.assert_count_holds().await;
     ground.database.assert_books_balance().await;
 }
 

@@ -148,12 +148,7 @@ async fn a_saga_that_is_told_to_go_on_while_it_runs_is_taken_from_whoever_runs_i
     let outcome = ended(&mut submitted).await;
     assert!(matches!(outcome, Outcome::Lost), "{outcome:?}");
     let key = key_outside(submitted.id(), "n00");
-    let tokens: Vec<_> = ground
-        .outside
-        .calls(&key)
-        .iter()
-        .map(|call| call.token)
-        .collect();
+    let tokens = ground.outside.tokens(&key);
     assert_eq!(tokens.len(), 2);
     assert!(tokens[0] < tokens[1], "{tokens:?}");
     assert_eq!(ground.outside.made(&key), 1);

@@ -108,8 +108,7 @@ async fn zombies_over_every_commit(deed: Option<Deed>) {
         .buffer_unordered(AT_ONCE)
         .collect::<Vec<_>>()
         .await;
-    let rows = "SELECT count(*) FILTER (WHERE kind = 'do') - count(*) FILTER (WHERE kind = 'undo') FROM trial";
-    assert_eq!(ground.count().await, ground.database.number(rows).await);
+    ground.assert_count_holds().await;
     ground.database.assert_books_balance().await;
 }
 
@@ -146,12 +145,7 @@ async fn two_processes_that_take_one_saga_from_each_other_again_and_again_do_it_
     let outcome = ended(&mut submitted).await;
     assert!(matches!(outcome, Outcome::Lost), "{outcome:?}");
     assert_eq!(ground.outside.made(&key), 1);
-    let tokens: Vec<_> = ground
-        .outside
-        .calls(&key)
-        .iter()
-        .map(|call| call.token)
-        .collect();
+    let tokens = ground.outside.tokens(&key);
     assert!(tokens.len() > ROUNDS && tokens.is_sorted(), "{tokens:?}");
     let once = [0, 2, 3].map(|slot| (slot, (1, 0)));
     assert_eq!(ground.effects(id).await, once.into());
