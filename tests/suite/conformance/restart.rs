@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use super::{executor, instances, outcome, params};
+use super::{assert_keeps_its_lease, executor, instances, outcome, params};
 
 /// A server of this test alone.
 struct Private {
@@ -162,7 +162,7 @@ async fn j04_j14_a_restart_of_the_database_makes_nobody_take_over_a_live_ones_sa
         made += load.await.unwrap();
     }
     for executor in &executors {
-        executor.ready().unwrap();
+        assert_keeps_its_lease(executor);
         assert_eq!(executor.drain(super::SOON).await, 0);
     }
     assert_eq!(
@@ -219,8 +219,8 @@ async fn j14_a_live_process_on_a_slow_network_outlives_the_loss_of_its_heartbeat
             })
             .await;
     }
-    slow.ready().unwrap();
-    other.ready().unwrap();
+    assert_keeps_its_lease(&slow);
+    assert_keeps_its_lease(&other);
     database.assert_books_balance().await;
 }
 
@@ -243,8 +243,8 @@ async fn j14_a_live_process_outlives_a_heartbeat_that_is_never_answered() {
     tokio::time::sleep(Duration::from_secs(6)).await;
     let ended = "SELECT count(*) FROM executor WHERE time_ended IS NOT NULL";
     assert_eq!(database.number(ended).await, 0, "it was declared dead");
-    cut_off.ready().unwrap();
-    other.ready().unwrap();
+    assert_keeps_its_lease(&cut_off);
+    assert_keeps_its_lease(&other);
     proxy.thaw();
     database.assert_books_balance().await;
 }

@@ -14,7 +14,7 @@ use sagas::{Executor, ExecutorOptions, Outcome};
 use uuid::Uuid;
 
 use super::{
-    Gate, begin_create, create, created, ends, executor, outcome, params, probed, quick, quota,
+    Gate, assert_keeps_its_lease, begin_create, create, created, ends, executor, outcome, params, probed, quick, quota,
     saga_row, waits_for_locks,
 };
 
@@ -181,7 +181,7 @@ async fn j05_of_several_that_recover_each_saga_has_one_and_is_done_once() {
     assert_eq!(after.instances_used, SAGAS);
     assert_eq!(after.generation, before.generation + SAGAS);
     for executor in executors {
-        executor.unwrap().ready().unwrap();
+        assert_keeps_its_lease(&executor.unwrap());
     }
     database.assert_books_balance().await;
 }
