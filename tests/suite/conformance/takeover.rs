@@ -14,8 +14,8 @@ use sagas::{Executor, ExecutorOptions, Outcome};
 use uuid::Uuid;
 
 use super::{
-    Gate, assert_keeps_its_lease, begin_create, create, created, ends, executor, outcome, params, probed, quick, quota,
-    saga_row, waits_for_locks,
+    Gate, assert_keeps_its_lease, begin_create, create, created, ends, executor, outcome, params,
+    probed, quick, quota, saga_row, waits_for_locks,
 };
 
 /// A create whose batch is frozen half way: the quota is charged, the instance is not there, and the
@@ -222,7 +222,7 @@ const WAIT_BETWEEN: &str = "\
 ALTER TABLE executor RENAME TO executor_table;
 CREATE FUNCTION waits() RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
-    IF current_query() LIKE 'UPDATE saga SET executor_id%' THEN
+    IF current_query() LIKE '%UPDATE saga SET executor_id%' THEN
         PERFORM pg_advisory_xact_lock_shared(13);
     END IF;
     RETURN true;

@@ -1,5 +1,6 @@
 //! What the database layer promises, against a real PostgreSQL.
 
+mod adoption;
 mod bench;
 mod catalog;
 mod connect;
