@@ -19,6 +19,10 @@ use super::run::{Begun, Run, Stopped, id_of, lock, nothing};
 use crate::definition::{Call, CallError, ErasedContext, ErrorClass, Node, Work};
 use crate::failure::Failure;
 
+/// What makes one call.
+type Function<T> =
+    dyn Fn(Call<ErasedContext>) -> BoxFuture<'static, Result<T, CallError>> + Send + Sync;
+
 impl Run {
     /// Runs an external node.
     pub(super) async fn call(&self, node: usize, begun: Begun) -> Result<Decision, Stopped> {
@@ -38,33 +42,13 @@ impl Run {
             )));
         }
         self.mark(node, SagaEventKind::Started, begun).await?;
-        let mut attempt = 1;
-        loop {
-            let error = match self
-                .try_call(node, attempt, policy.timeout, function.as_ref())
-                .await
-            {
-                Ok(output) => return self.succeeded(node, output, begun, attempt).await,
-                Err(error) => error,
-            };
-            let unwinds = lock(&self.log).is_unwinding();
-            if unwinds || !policy.tries_again(error.class, attempt) {
-                return Ok(Err(Failure::from_call(
-                    name,
-                    error.class,
-                    attempt,
-                    error.message,
-                )));
-            }
-            tracing::warn!(
-                saga_id = %self.fence.saga_id, node = name, attempt, class = %error.class, %error,
-                "an outside call failed; it is tried again"
-            );
-            self.pause(policy.longest_pause(attempt)).await;
-            if self.is_stopped() {
-                return Err(Stopped);
-            }
-            attempt += 1;
+        let again = |error: &CallError, attempt| {
+            !lock(&self.log).is_unwinding() && policy.tries_again(error.class, attempt)
+        };
+        let called = self.repeat(node, "an outside call", function.as_ref(), again);
+        match called.await? {
+            Ok((output, attempt)) => self.succeeded(node, output, begun, attempt).await,
+            Err(failure) => Ok(Err(failure)),
         }
     }
 
@@ -102,10 +86,8 @@ impl Run {
         node: usize,
         begun: Begun,
     ) -> Result<Result<(), Failure>, Stopped> {
-        let Node {
-            name, policy, work, ..
-        } = &self.definition.nodes[node];
-        let Work::External(_, function) = work else {
+        let Node { policy, work, .. } = &self.definition.nodes[node];
+        let Work::External(_, undo) = work else {
             unreachable!("only external nodes come here");
         };
         let node_id = id_of(node);
@@ -113,35 +95,43 @@ impl Run {
             return Ok(Ok(()));
         }
         self.mark(node, SagaEventKind::UndoStarted, begun).await?;
+        let again = |_: &CallError, attempt| attempt < policy.undo_attempts_max;
+        let undone = self.repeat(node, "the undo of an outside call", undo.as_ref(), again);
+        match undone.await? {
+            Ok(((), attempt)) => {
+                let kind = SagaEventKind::UndoFinished;
+                self.mark_done(begun.draft(node_id, kind, attempt, None))
+                    .await?;
+                Ok(Ok(()))
+            }
+            Err(failure) => Ok(Err(failure)),
+        }
+    }
+
+    /// Makes a call, and makes it anew after an error for as long as `again` says. Gives what it gave, and at
+    /// which try.
+    async fn repeat<T>(
+        &self,
+        node: usize,
+        what: &str,
+        function: &Function<T>,
+        again: impl Fn(&CallError, u32) -> bool + Send + Sync,
+    ) -> Result<Result<(T, u32), Failure>, Stopped> {
+        let Node { name, policy, .. } = &self.definition.nodes[node];
         let mut attempt = 1;
         loop {
-            let error = match self
-                .try_call(node, attempt, policy.timeout, function.as_ref())
-                .await
-            {
-                Ok(()) => {
-                    self.mark_done(begun.draft(
-                        node_id,
-                        SagaEventKind::UndoFinished,
-                        attempt,
-                        None,
-                    ))
-                    .await?;
-                    return Ok(Ok(()));
-                }
+            let called = self.try_call(node, attempt, policy.timeout, function);
+            let error = match called.await {
+                Ok(output) => return Ok(Ok((output, attempt))),
                 Err(error) => error,
             };
-            if attempt >= policy.undo_attempts_max {
-                return Ok(Err(Failure::from_call(
-                    name,
-                    error.class,
-                    attempt,
-                    error.message,
-                )));
+            if !again(&error, attempt) {
+                let CallError { class, message } = error;
+                return Ok(Err(Failure::from_call(name, class, attempt, message)));
             }
             tracing::warn!(
                 saga_id = %self.fence.saga_id, node = name, attempt, class = %error.class, %error,
-                "the undo of an outside call failed; it is tried again"
+                "{what} failed; it is tried again"
             );
             self.pause(policy.longest_pause(attempt)).await;
             if self.is_stopped() {
@@ -157,9 +147,7 @@ impl Run {
         node: usize,
         attempt: u32,
         timeout: Duration,
-        function: &(
-             dyn Fn(Call<ErasedContext>) -> BoxFuture<'static, Result<T, CallError>> + Send + Sync
-         ),
+        function: &Function<T>,
     ) -> Result<T, CallError> {
         let context = self.context(node);
         let call = Call {
