@@ -3,11 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use chrono::Utc;
 use db_model::batch::{Batch, Step};
 use db_model::query::executor::{self, NewExecutor};
 use db_model::query::saga::{self, Adopted};
 use db_model::types::limits::LEASE;
+use db_model::types::time;
 use nexus_tests::TestDatabase;
 use uuid::Uuid;
 
@@ -69,7 +69,7 @@ async fn a_page_of_orphans_is_no_longer_than_asked_for() {
 async fn a_page_of_forgotten_sagas_is_no_longer_than_asked_for_and_has_none_that_runs() {
     let database = TestDatabase::new().await;
     let alive = registered(&database).await;
-    let before = Utc::now();
+    let before = time::now();
     unfinished(&database, alive).await;
     let adopt = |running, settled| {
         saga::adopt_forgotten(alive, running, settled, vec![DEFINITION.to_owned()], PAGE)
@@ -78,7 +78,7 @@ async fn a_page_of_forgotten_sagas_is_no_longer_than_asked_for_and_has_none_that
     assert_eq!(young, BTreeSet::new());
     let mut running = BTreeSet::new();
     for expected in [200, 200, 200, 0] {
-        let adopt = adopt(running.iter().copied().collect(), Utc::now());
+        let adopt = adopt(running.iter().copied().collect(), time::now());
         let page = page(&database, adopt).await;
         assert_eq!(page.len(), expected);
         running.extend(page);
